@@ -1,0 +1,14 @@
+#include "backends/backend.h"
+
+namespace tutti {
+
+size_t BytesTouched(const Collective& collective) {
+  size_t bytes = 0;
+  for (const Participant& participant : collective.participants) {
+    for (const Buffer& input : participant.inputs) bytes += input.size_bytes;
+    for (const Buffer& output : participant.outputs) bytes += output.size_bytes;
+  }
+  return bytes;
+}
+
+}  // namespace tutti

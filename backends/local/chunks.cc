@@ -1,0 +1,73 @@
+#include "backends/local/chunks.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "base/failpoint.h"
+
+namespace tutti {
+namespace {
+
+// Shared by the caller and its helpers. A helper may start long after the collective has ended and
+// its buffers and communicator are gone: it then finds no chunk, and touches only this.
+class ChunkRun {
+ public:
+  ChunkRun(ChunkPlan plan, std::shared_ptr<std::atomic<bool>> aborted)
+      : plan_(std::move(plan)),
+        chunk_count_((plan_.count + plan_.chunk_elements - 1) / plan_.chunk_elements),
+        aborted_(std::move(aborted)) {}
+
+  size_t chunk_count() const { return chunk_count_; }
+
+  // Runs chunks until none is left to take.
+  void Work() {
+    while (!aborted_->load(std::memory_order_relaxed)) {
+      const size_t chunk = next_.fetch_add(1, std::memory_order_relaxed);
+      if (chunk >= chunk_count_) return;
+      const size_t first = chunk * plan_.chunk_elements;
+      plan_.body(first, std::min(plan_.chunk_elements, plan_.count - first));
+      if (chunk_count_ > 1) Failpoint("local.mid_chunk");
+      absl::MutexLock lock(&mutex_);
+      ++finished_;
+      changed_.Signal();
+    }
+  }
+
+  // Hands out no more chunks, waits for those that were taken, and says whether that was all.
+  bool Finish() {
+    const size_t taken =
+        std::min(next_.exchange(chunk_count_, std::memory_order_relaxed), chunk_count_);
+    absl::MutexLock lock(&mutex_);
+    while (finished_ < taken) changed_.Wait(&mutex_);
+    return taken == chunk_count_;
+  }
+
+ private:
+  const ChunkPlan plan_;
+  const size_t chunk_count_;
+  const std::shared_ptr<std::atomic<bool>> aborted_;
+  // The next chunk to take. Publishes nothing: helpers see the plan by Post, the caller sees their
+  // results by the mutex.
+  std::atomic<size_t> next_{0};
+  absl::Mutex mutex_;
+  absl::CondVar changed_;
+  size_t finished_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace
+
+absl::Status RunChunks(ChunkPlan plan, ChunkHelpers helpers,
+                       const std::shared_ptr<std::atomic<bool>>& aborted) {
+  const auto run = std::make_shared<ChunkRun>(std::move(plan), aborted);
+  if (run->chunk_count() > 1) {
+    const size_t useful = std::min(helpers.count, run->chunk_count() - 1);
+    for (size_t i = 0; i < useful; ++i) helpers.pool->Post([run] { run->Work(); });
+  }
+  run->Work();
+  if (!run->Finish()) return absl::AbortedError("the communicator was aborted");
+  return absl::OkStatus();
+}
+
+}  // namespace tutti

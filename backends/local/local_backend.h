@@ -1,0 +1,36 @@
+// The backend for groups whose ranks are all on this node: kernels over shared memory.
+//
+// Thread-safe. The daemon's main owns it; its pool must outlive it and its communicators.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "backends/backend.h"
+#include "base/task_runner.h"
+
+namespace tutti {
+
+class LocalBackend final : public Backend {
+ public:
+  // `pool` has `pool_threads` threads and helps with large collectives; Run itself is meant to be
+  // called on one of them (small ones: anywhere).
+  LocalBackend(TaskRunner* pool, size_t pool_threads);
+
+  std::string_view name() const override { return "local"; }
+
+  // Allreduce, broadcast, barrier; float32, float64, int32, int64.
+  absl::Status Supports(CollectiveKind kind, DataType dtype, ReduceOp op) const override;
+
+  // Fails with kInvalidArgument if a rank of the group is on another node. Does not block.
+  absl::StatusOr<std::unique_ptr<Communicator>> Connect(const GroupSpec& spec) override;
+
+ private:
+  TaskRunner* const pool_;
+  const size_t pool_threads_;
+};
+
+}  // namespace tutti
