@@ -1,0 +1,366 @@
+#include "daemon/core/core.h"
+
+#include <map>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/check.h"
+#include "base/failpoint.h"
+#include "base/log.h"
+#include "daemon/core/arena_table.h"
+#include "daemon/core/complete.h"
+#include "daemon/core/deadline_queue.h"
+#include "daemon/core/execute.h"
+#include "daemon/core/group_registry.h"
+#include "daemon/core/session.h"
+#include "shm/arena.h"
+
+namespace tutti {
+namespace {
+
+Failure NoSession(SessionId session) {
+  return {.cause = Cause::kNotFound, .message = absl::StrCat("session ", session, " has ended")};
+}
+
+Failure Draining() {
+  return {.cause = Cause::kDraining,
+          .message = "the daemon is draining: it takes no new sessions and groups"};
+}
+
+Cause CauseOf(SessionEnd end) {
+  switch (end) {
+    case SessionEnd::kHungUp:
+      return Cause::kRankDied;
+    case SessionEnd::kGoodbye:
+      return Cause::kSessionClosed;
+    case SessionEnd::kProtocolError:
+      return Cause::kProtocol;
+  }
+  return Cause::kInternal;
+}
+
+}  // namespace
+
+class Core::Impl {
+ public:
+  Impl(Limits limits, Dependencies dependencies)
+      : limits_(std::move(limits)),
+        dependencies_(std::move(dependencies)),
+        deadlines_(dependencies_.clock, dependencies_.loop),
+        executor_(dependencies_.loop, dependencies_.workers, limits_.inline_bytes_max),
+        completer_([this](SessionId session) { return Find(session); }),
+        services_{.clock = dependencies_.clock,
+                  .limits = &limits_,
+                  .processes = dependencies_.processes,
+                  .deadlines = &deadlines_,
+                  .executor = &executor_,
+                  .completer = &completer_,
+                  .find_session = [this](SessionId session) { return Find(session); }},
+        groups_(&limits_, &dependencies_, &services_) {
+    Publish();
+    ScheduleTick();
+  }
+
+  void CheckThread() const { TUTTI_CHECK(dependencies_.loop->IsCurrent()); }
+
+  Result<SessionId> OpenSession(SessionInfo info);
+  void CloseSession(SessionId id, Cause cause);
+  Result<ArenaOffer> CreateArena(SessionId session, uint64_t size_bytes);
+  void ArenaMapped(SessionId session, ArenaId arena, DoneCallback done);
+  void ReleaseArena(SessionId session, ArenaId arena, DoneCallback done);
+  std::optional<Failure> Submit(SessionId session, const WorkRequest& request);
+  void Drain(std::function<void()> idle);
+  void CloseAllSessions();
+
+  Session* Find(SessionId session) {
+    const auto found = sessions_.find(session);
+    return found == sessions_.end() ? nullptr : found->second.get();
+  }
+  GroupRegistry& groups() { return groups_; }
+  void PostFailure(JoinCallback done, Failure failure) {
+    dependencies_.loop->Post(
+        [done = std::move(done), failure = std::move(failure)] { done(failure); });
+  }
+  std::shared_ptr<const Snapshot> snapshot() const {
+    absl::MutexLock lock(&snapshot_mutex_);
+    return snapshot_;
+  }
+
+ private:
+  std::optional<Failure> CheckInfo(const SessionInfo& info) const;
+  void ScheduleTick();
+  void Publish();
+  void CheckIdle();
+
+  const Limits limits_;
+  const Dependencies dependencies_;
+  DeadlineQueue deadlines_;
+  Executor executor_;
+  Completer completer_;
+  const GroupServices services_;
+  const std::shared_ptr<ArenaAccount> arena_account_ = std::make_shared<ArenaAccount>();
+  std::map<SessionId, std::unique_ptr<Session>> sessions_;
+  SessionId last_session_ = 0;
+  GroupRegistry groups_;
+  bool draining_ = false;
+  std::function<void()> idle_;
+  uint64_t snapshots_ = 0;
+  // Tasks that the loop holds find this gone after the core has been destroyed.
+  const std::shared_ptr<Impl*> self_ = std::make_shared<Impl*>(this);
+
+  mutable absl::Mutex snapshot_mutex_;
+  std::shared_ptr<const Snapshot> snapshot_ ABSL_GUARDED_BY(snapshot_mutex_);
+};
+
+std::optional<Failure> Core::Impl::CheckInfo(const SessionInfo& info) const {
+  if (draining_) return Draining();
+  if (info.name_space.size() > kNameBytesMax || info.label.size() > kNameBytesMax ||
+      info.client_version.size() > kNameBytesMax) {
+    return Failure{.cause = Cause::kInvalid,
+                   .message = absl::StrCat("namespace, label and client version have at most ",
+                                           kNameBytesMax, " bytes each")};
+  }
+  if (sessions_.size() >= limits_.sessions_max) {
+    return Failure{.cause = Cause::kLimit,
+                   .message = absl::StrCat("one more session would exceed the limit of ",
+                                           limits_.sessions_max, " (sessions_max)")};
+  }
+  uint64_t of_user = 0;
+  for (const auto& [id, session] : sessions_) of_user += session->info().uid == info.uid ? 1 : 0;
+  if (of_user >= limits_.sessions_per_user_max) {
+    return Failure{.cause = Cause::kLimit,
+                   .message = absl::StrCat(
+                       "one more session of user ", info.uid, " would exceed the limit of ",
+                       limits_.sessions_per_user_max, " (sessions_per_user_max)")};
+  }
+  return std::nullopt;
+}
+
+Result<SessionId> Core::Impl::OpenSession(SessionInfo info) {
+  if (info.name_space.empty()) info.name_space = "default";
+  if (auto failure = CheckInfo(info)) return *std::move(failure);
+  const SessionId id = ++last_session_;
+  ArenaTable arenas(&limits_, {dependencies_.loop, dependencies_.mapper}, arena_account_);
+  const auto [entry, added] = sessions_.emplace(
+      id, std::make_unique<Session>(id, std::move(info), dependencies_.clock->Now(),
+                                    std::move(arenas)));
+  LogDebug("session.open {}", entry->second->Describe());
+  return id;
+}
+
+void Core::Impl::CloseSession(SessionId id, Cause cause) {
+  auto node = sessions_.extract(id);
+  if (node.empty()) return;
+  Session& session = *node.mapped();
+  LogDebug("session.close {} cause={}", session.Describe(), NameOf(cause));
+  session.CloseLane({.cause = cause, .message = "the session has ended"});
+  groups_.SessionGone(&session, cause);
+  // The planted defect: a session that is never freed.
+  if (Mutated("session.leak")) [[maybe_unused]]
+    auto* leaked = node.mapped().release();
+  CheckIdle();
+}
+
+Result<ArenaOffer> Core::Impl::CreateArena(SessionId id, uint64_t size_bytes) {
+  Session* const session = Find(id);
+  if (session == nullptr) return NoSession(id);
+  Result<ArenaId> arena = session->arenas().Create(size_bytes);
+  if (!arena.ok()) return arena.failure();
+  return ArenaOffer{.arena = *arena, .fd = session->arenas().FdOf(*arena)};
+}
+
+void Core::Impl::ArenaMapped(SessionId id, ArenaId arena, DoneCallback done) {
+  Session* const session = Find(id);
+  const auto reply = [this, &done](Failure failure) {
+    dependencies_.loop->Post(
+        [done = std::move(done), failure = std::move(failure)] { done(failure); });
+  };
+  if (session == nullptr) return reply(NoSession(id));
+  Result<UniqueFd> file = session->arenas().StartAdopt(arena);
+  if (!file.ok()) return reply(file.failure());
+  const uint64_t size = session->arenas().SizeOf(arena);
+  // std::function wants copies; a descriptor has one owner.
+  auto shared_file = std::make_shared<UniqueFd>(std::move(*file));
+  dependencies_.mapper->Post([weak = std::weak_ptr<Impl*>(self_), loop = dependencies_.loop,
+                              shared_file, size, id, arena, done = std::move(done)] {
+    auto adopted = std::make_shared<absl::StatusOr<Mapping>>(AdoptArena(shared_file->get(), size));
+    loop->Post([weak, adopted, id, arena, done] {
+      const auto self = weak.lock();
+      if (self == nullptr) return;
+      Session* const owner = (*self)->Find(id);
+      if (owner == nullptr) return done(NoSession(id));
+      if (!adopted->ok()) {
+        (void)owner->arenas().Release(arena, [] {});
+        return done(
+            Failure{.cause = Cause::kInvalid, .message = std::string(adopted->status().message())});
+      }
+      if (!owner->arenas().FinishAdopt(arena, *std::move(*adopted))) {
+        return done(Failure{.cause = Cause::kWithdrawn,
+                            .message = absl::StrCat("arena ", arena, " was released meanwhile")});
+      }
+      done(std::nullopt);
+    });
+  });
+}
+
+void Core::Impl::ReleaseArena(SessionId id, ArenaId arena, DoneCallback done) {
+  Session* const session = Find(id);
+  std::optional<Failure> failure =
+      session == nullptr ? NoSession(id)
+                         : session->arenas().Release(arena, [done] { done(std::nullopt); });
+  if (!failure.has_value()) return;
+  dependencies_.loop->Post(
+      [done = std::move(done), failure = std::move(failure)] { done(failure); });
+}
+
+std::optional<Failure> Core::Impl::Submit(SessionId id, const WorkRequest& request) {
+  Session* const session = Find(id);
+  if (session == nullptr) return NoSession(id);
+  if (auto broken = session->TakeNumber(request.number, limits_.works_in_flight_max)) {
+    LogWarning("session.protocol_error {} message={}", session->Describe(),
+               Quoted(broken->message));
+    CloseSession(id, Cause::kProtocol);
+    return broken;
+  }
+  completer_.Submitted();
+  const GroupRegistry::Seat* const seat = groups_.Find(id, request.membership);
+  if (seat == nullptr) {
+    completer_.Complete(id, request.number,
+                        Failure{.cause = Cause::kNotFound,
+                                .message = "this session holds no such seat: it has left the "
+                                           "group, or never joined"});
+  } else {
+    // The seat's entry may go while the group works; the group must not.
+    const std::shared_ptr<Group> group = seat->group;
+    group->Submit(session, seat->rank, request);
+  }
+  CheckIdle();
+  return std::nullopt;
+}
+
+void Core::Impl::Drain(std::function<void()> idle) {
+  draining_ = true;
+  idle_ = std::move(idle);
+  groups_.Refuse(Draining());
+  CheckIdle();
+}
+
+void Core::Impl::CheckIdle() {
+  if (!draining_ || !idle_ || completer_.totals().works_pending() > 0) return;
+  dependencies_.loop->Post(std::exchange(idle_, nullptr));
+}
+
+void Core::Impl::CloseAllSessions() {
+  groups_.AbortAll();
+  while (!sessions_.empty()) CloseSession(sessions_.begin()->first, Cause::kDraining);
+}
+
+void Core::Impl::ScheduleTick() {
+  dependencies_.loop->PostAt(dependencies_.clock->Now() + kSnapshotPeriod,
+                             [weak = std::weak_ptr<Impl*>(self_)] {
+                               const auto self = weak.lock();
+                               if (self == nullptr) return;
+                               (*self)->groups_.ReportStalls();
+                               (*self)->Publish();
+                               (*self)->CheckIdle();
+                               (*self)->ScheduleTick();
+                             });
+}
+
+void Core::Impl::Publish() {
+  auto snapshot = std::make_shared<Snapshot>();
+  snapshot->number = ++snapshots_;
+  snapshot->taken = dependencies_.clock->Now();
+  snapshot->draining = draining_;
+  snapshot->totals = completer_.totals();
+  snapshot->arena_bytes = arena_account_->bytes;
+  snapshot->groups = groups_.Show();
+  for (const auto& [id, session] : sessions_) snapshot->sessions.push_back(session->Show());
+  absl::MutexLock lock(&snapshot_mutex_);
+  snapshot_ = std::move(snapshot);
+}
+
+Core::Core(Limits limits, Dependencies dependencies)
+    : impl_(std::make_unique<Impl>(std::move(limits), std::move(dependencies))) {}
+
+Core::~Core() = default;
+
+Result<SessionId> Core::OpenSession(SessionInfo info) {
+  impl_->CheckThread();
+  return impl_->OpenSession(std::move(info));
+}
+
+void Core::CloseSession(SessionId session, SessionEnd end) {
+  impl_->CheckThread();
+  impl_->CloseSession(session, CauseOf(end));
+}
+
+Result<ArenaOffer> Core::CreateArena(SessionId session, uint64_t size_bytes) {
+  impl_->CheckThread();
+  return impl_->CreateArena(session, size_bytes);
+}
+
+void Core::ArenaMapped(SessionId session, ArenaId arena, DoneCallback done) {
+  impl_->CheckThread();
+  impl_->ArenaMapped(session, arena, std::move(done));
+}
+
+void Core::ReleaseArena(SessionId session, ArenaId arena, DoneCallback done) {
+  impl_->CheckThread();
+  impl_->ReleaseArena(session, arena, std::move(done));
+}
+
+JoinId Core::Join(SessionId session, const JoinRequest& request, JoinCallback done) {
+  impl_->CheckThread();
+  Session* const found = impl_->Find(session);
+  if (found != nullptr) return impl_->groups().Join(found, request, std::move(done));
+  impl_->PostFailure(std::move(done), NoSession(session));
+  return 0;
+}
+
+void Core::CancelJoin(JoinId join) {
+  impl_->CheckThread();
+  impl_->groups().CancelJoin(join);
+}
+
+void Core::Leave(SessionId session, MembershipId membership) {
+  impl_->CheckThread();
+  if (Session* const found = impl_->Find(session)) impl_->groups().Leave(found, membership);
+}
+
+Result<WorkNumber> Core::Attach(SessionId session, Lane* lane, uint64_t acknowledged) {
+  impl_->CheckThread();
+  Session* const found = impl_->Find(session);
+  if (found == nullptr) return NoSession(session);
+  found->Attach(lane, acknowledged);
+  return found->last_received();
+}
+
+void Core::Detach(SessionId session, Lane* lane) {
+  impl_->CheckThread();
+  if (Session* const found = impl_->Find(session)) found->Detach(lane);
+}
+
+std::optional<Failure> Core::Submit(SessionId session, const WorkRequest& request) {
+  impl_->CheckThread();
+  return impl_->Submit(session, request);
+}
+
+void Core::Acknowledge(SessionId session, uint64_t serial) {
+  impl_->CheckThread();
+  if (Session* const found = impl_->Find(session)) found->Acknowledge(serial);
+}
+
+void Core::Drain(std::function<void()> idle) {
+  impl_->CheckThread();
+  impl_->Drain(std::move(idle));
+}
+
+void Core::CloseAllSessions() {
+  impl_->CheckThread();
+  impl_->CloseAllSessions();
+}
+
+std::shared_ptr<const Snapshot> Core::snapshot() const { return impl_->snapshot(); }
+
+}  // namespace tutti

@@ -1,0 +1,140 @@
+// The daemon without its sockets: sessions, arenas, groups, works, and every decision about them.
+//
+// Transports and tests call it. Nothing in here knows gRPC, protobuf, CUDA or Gloo.
+//
+// Thread: every method but snapshot() is called on `Dependencies::loop`, and asserts it. Callbacks
+// run there as well, never inside the call that was given them.
+//
+// Ownership: the core owns its sessions and groups; what `Dependencies` points to must outlive it.
+// Before it is destroyed, workers and mapper must have run out of tasks.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "backends/backend.h"
+#include "base/clock.h"
+#include "base/result.h"
+#include "base/task_runner.h"
+#include "daemon/core/ids.h"
+#include "daemon/core/lane.h"
+#include "daemon/core/limits.h"
+#include "daemon/core/process.h"
+#include "daemon/core/requests.h"
+#include "daemon/core/snapshot.h"
+
+namespace tutti {
+
+// The core's doors to the world.
+struct Dependencies {
+  const Clock* clock = nullptr;
+  SequencedTaskRunner* loop = nullptr;
+  // Runs collectives too large for the loop; mapping and unmapping of arenas (85 ms per GiB).
+  TaskRunner* workers = nullptr;
+  TaskRunner* mapper = nullptr;
+  const ProcessProbe* processes = nullptr;
+  // Fills `size` random bytes; what epoch ids are made of.
+  std::function<void(void* bytes, size_t size)> random;
+  // In the order in which "auto" prefers them.
+  std::vector<Backend*> backends;
+};
+
+// A new arena. `fd` is the memfd to send to the client; the core keeps it and may close it after
+// the call that returned it.
+struct ArenaOffer {
+  ArenaId arena = 0;
+  int fd = -1;
+};
+
+// The group is ready.
+struct Joined {
+  MembershipId membership = 0;
+  uint64_t epoch = 0;
+  std::string epoch_id;  // 16 bytes
+};
+
+// Ends an asynchronous request: nothing on success.
+using DoneCallback = std::function<void(std::optional<Failure>)>;
+using JoinCallback = std::function<void(Result<Joined>)>;
+
+class Core {
+ public:
+  Core(Limits limits, Dependencies dependencies);
+  ~Core();
+  Core(const Core&) = delete;
+  Core& operator=(const Core&) = delete;
+
+  // --- Sessions ---
+
+  // Fails with kLimit (too many), kDraining, kInvalid (names).
+  Result<SessionId> OpenSession(SessionInfo info);
+
+  // Ends a session: its unmatched works and its groups fail, naming its ranks; its matched works
+  // run to their end; its memory is unmapped after that. Unknown ids are ignored: a session that
+  // the core has ended itself may hang up later.
+  void CloseSession(SessionId session, SessionEnd end);
+
+  // --- Arenas (the steps of design.md, Memory) ---
+
+  // Creates a memfd of `size_bytes` (a multiple of 4096). Fails with kLimit, kInvalid, kNotFound.
+  Result<ArenaOffer> CreateArena(SessionId session, uint64_t size_bytes);
+
+  // The client has allocated and mapped: verifies that, maps, seals; then works may name it. Fails
+  // with kInvalid (blocks missing: the client must fallocate), kNotFound.
+  void ArenaMapped(SessionId session, ArenaId arena, DoneCallback done);
+
+  // The client needs it no more. `done` runs when it is unmapped, after the works that name it.
+  void ReleaseArena(SessionId session, ArenaId arena, DoneCallback done);
+
+  // --- Groups ---
+
+  // Takes a seat; `done` runs when the group is ready or can't be. Returns a number for CancelJoin.
+  JoinId Join(SessionId session, const JoinRequest& request, JoinCallback done);
+
+  // The caller waits no more (`done` will not run). Gives the seat back unless the group is ready.
+  void CancelJoin(JoinId join);
+
+  // Gives a seat back. Idempotent; unknown memberships are ignored.
+  void Leave(SessionId session, MembershipId membership);
+
+  // --- Works ---
+
+  // Makes `lane` the session's lane, closing the one before, and delivers the completions after
+  // serial `acknowledged` again. Returns the last work number received. Fails with kNotFound.
+  Result<WorkNumber> Attach(SessionId session, Lane* lane, uint64_t acknowledged);
+
+  // `lane` is gone. Fails nothing: completions wait for the next lane. Ignored if it is not
+  // current.
+  void Detach(SessionId session, Lane* lane);
+
+  // Takes a work. Its completion is delivered on the session's lane, also when it is refused.
+  // A broken protocol (a gap in the numbers, too many in flight) is returned and ends the session:
+  // the transport closes the session's socket.
+  std::optional<Failure> Submit(SessionId session, const WorkRequest& request);
+
+  // Forgets completions up to `serial`.
+  void Acknowledge(SessionId session, uint64_t serial);
+
+  // --- Life ---
+
+  // Refuses new sessions and joins from now on. `idle` runs once no work is in flight.
+  void Drain(std::function<void()> idle);
+
+  // Ends every session, as if each had hung up, with cause kDraining. For the end of a drain.
+  void CloseAllSessions();
+
+  // The latest snapshot, never null. From any thread; does not touch the loop.
+  std::shared_ptr<const Snapshot> snapshot() const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tutti

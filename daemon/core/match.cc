@@ -1,0 +1,166 @@
+#include "daemon/core/match.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "base/check.h"
+#include "base/failpoint.h"
+
+namespace tutti {
+
+OpSequence::OpSequence(std::vector<Rank> ranks) : ranks_(std::move(ranks)), next_(ranks_.size()) {}
+
+size_t OpSequence::SlotOf(Rank rank) const {
+  const auto found = std::find(ranks_.begin(), ranks_.end(), rank);
+  TUTTI_CHECK(found != ranks_.end());
+  return static_cast<size_t>(found - ranks_.begin());
+}
+
+bool OpSequence::Accepts(Rank rank) const { return LastOf(rank) < cap_; }
+
+uint64_t OpSequence::LastOf(Rank rank) const {
+  const size_t next = next_[SlotOf(rank)];
+  return next < operations_.size() ? operations_[next]->sequence - 1 : created_;
+}
+
+std::shared_ptr<Operation> OpSequence::Add(std::unique_ptr<Work> work) {
+  TUTTI_CHECK(Accepts(work->rank));
+  const size_t slot = SlotOf(work->rank);
+  if (next_[slot] == operations_.size()) {
+    auto operation = std::make_shared<Operation>();
+    operation->sequence = ++created_;
+    operation->works.resize(ranks_.size());
+    operation->first_submitted = work->submitted;
+    operations_.push_back(std::move(operation));
+  }
+  const std::shared_ptr<Operation>& operation = operations_[next_[slot]++];
+  operation->last_submitted = work->submitted;
+  operation->works[slot] = std::move(work);
+  ++operation->arrived;
+  return operation;
+}
+
+std::vector<std::shared_ptr<Operation>> OpSequence::CapAt(uint64_t last) {
+  cap_ = std::min(cap_, last);
+  std::vector<std::shared_ptr<Operation>> beyond;
+  for (const auto& operation : operations_) {
+    if (operation->sequence > cap_ && !operation->complete()) beyond.push_back(operation);
+  }
+  return beyond;
+}
+
+std::shared_ptr<Operation> OpSequence::OldestIncomplete() const {
+  const auto found = std::find_if(operations_.begin(), operations_.end(),
+                                  [](const auto& operation) { return !operation->complete(); });
+  return found == operations_.end() ? nullptr : *found;
+}
+
+std::shared_ptr<Operation> OpSequence::Front() const {
+  return operations_.empty() ? nullptr : operations_.front();
+}
+
+void OpSequence::PopFront() {
+  TUTTI_CHECK(!operations_.empty());
+  Erase(0);
+}
+
+void OpSequence::Withdraw(const Operation& operation) {
+  const auto found = std::find_if(operations_.begin(), operations_.end(),
+                                  [&](const auto& other) { return other.get() == &operation; });
+  TUTTI_CHECK(found != operations_.end() && !operation.complete());
+  Erase(static_cast<size_t>(found - operations_.begin()));
+}
+
+void OpSequence::Erase(size_t index) {
+  operations_.erase(operations_.begin() + static_cast<ptrdiff_t>(index));
+  for (size_t& next : next_) {
+    if (next > index) --next;
+  }
+}
+
+namespace {
+
+// A send and its recv have different kinds, and name each other's rank as root; what they have to
+// agree on is what is transferred.
+Signature Comparable(Signature signature) {
+  if (IsPairwise(signature.kind)) {
+    signature.kind = CollectiveKind::kSend;
+    signature.root = 0;
+  }
+  return signature;
+}
+
+std::vector<std::string> DifferingFields(const Signature& a, const Signature& b) {
+  std::vector<std::string> fields;
+  if (a.kind != b.kind) fields.emplace_back("operation");
+  if (a.dtype != b.dtype) fields.emplace_back("dtype");
+  if (a.count != b.count) fields.emplace_back("element count");
+  if (a.op != b.op) fields.emplace_back("reduce op");
+  if (a.root != b.root) fields.emplace_back("root");
+  if (a.parts != b.parts) fields.emplace_back("number of tensors");
+  return fields;
+}
+
+struct Side {
+  Signature signature;
+  std::vector<Rank> ranks;
+};
+
+// In the order of their lowest ranks.
+std::vector<Side> SidesOf(const Operation& operation) {
+  std::vector<Side> sides;
+  for (const auto& work : operation.works) {
+    const auto same = std::find_if(sides.begin(), sides.end(), [&](const Side& side) {
+      return Comparable(side.signature) == Comparable(work->signature);
+    });
+    if (same != sides.end()) {
+      same->ranks.push_back(work->rank);
+    } else {
+      sides.push_back({work->signature, {work->rank}});
+    }
+  }
+  return sides;
+}
+
+bool AllAgree(const Operation& operation) {
+  const Signature first = Comparable(operation.works.front()->signature);
+  return std::all_of(operation.works.begin(), operation.works.end(),
+                     [&](const auto& work) { return Comparable(work->signature) == first; });
+}
+
+}  // namespace
+
+std::optional<Failure> Disagreement(const Operation& operation, const std::string& where) {
+  if (AllAgree(operation) || Mutated("match.skip_signature")) return std::nullopt;
+  const std::vector<Side> sides = SidesOf(operation);
+  // The first of the largest sides is what the others should have done.
+  const auto majority = std::max_element(
+      sides.begin(), sides.end(),
+      [](const Side& a, const Side& b) { return a.ranks.size() < b.ranks.size(); });
+  Failure failure;
+  failure.cause = Cause::kMismatch;
+  failure.sequence = operation.sequence;
+  std::vector<std::string> fields;
+  std::vector<std::string> told;
+  for (const Side& side : sides) {
+    told.push_back(absl::StrCat(DescribeRanks(side.ranks), ": ", Describe(side.signature)));
+    if (&side == &*majority) continue;
+    failure.culprits.insert(failure.culprits.end(), side.ranks.begin(), side.ranks.end());
+    for (std::string& field :
+         DifferingFields(Comparable(majority->signature), Comparable(side.signature))) {
+      if (std::find(fields.begin(), fields.end(), field) == fields.end()) {
+        fields.push_back(std::move(field));
+      }
+    }
+  }
+  std::sort(failure.culprits.begin(), failure.culprits.end());
+  failure.message =
+      absl::StrCat(where, ": ranks disagree on ", absl::StrJoin(fields, ", "), " (",
+                   absl::StrJoin(told, "; "), "); nothing was written, the group stays usable");
+  return failure;
+}
+
+}  // namespace tutti

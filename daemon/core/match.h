@@ -1,0 +1,71 @@
+// Matching: which works of different ranks belong together, and whether they fit.
+//
+// A group's collectives are one sequence over all its ranks; each ordered pair (source,
+// destination) has a sequence of its own. Within a sequence the k-th work of one rank belongs to
+// the k-th works of the others. Pure logic on the control loop: no clock, no I/O.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "daemon/core/work.h"
+
+namespace tutti {
+
+class OpSequence {
+ public:
+  // `ranks`: who takes part, by slot. For a pair: {source, destination}.
+  explicit OpSequence(std::vector<Rank> ranks);
+
+  // Where `rank` stands. REQUIRES: it takes part.
+  size_t SlotOf(Rank rank) const;
+  const std::vector<Rank>& ranks() const { return ranks_; }
+
+  // Puts the work at its rank's next place, and returns the operation there: a new one, or one that
+  // others have begun. REQUIRES: Accepts(rank).
+  std::shared_ptr<Operation> Add(std::unique_ptr<Work> work);
+
+  // False once the sequence is capped below the next place of `rank`.
+  bool Accepts(Rank rank) const;
+
+  // The place of the last work that `rank` has submitted; 0 if none.
+  uint64_t LastOf(Rank rank) const;
+
+  // No operation after place `last` will be completed any more. Returns those that still lack a
+  // work, for the caller to give a verdict: they keep their place, so that they end in order. Caps
+  // only ever get lower.
+  std::vector<std::shared_ptr<Operation>> CapAt(uint64_t last);
+  // The place of the newest operation that there ever was.
+  uint64_t created() const { return created_; }
+  // The oldest operation that lacks a work; null if there is none.
+  std::shared_ptr<Operation> OldestIncomplete() const;
+
+  // The oldest operation: what may start next. Null if there is none.
+  std::shared_ptr<Operation> Front() const;
+  // REQUIRES: Front() is not null.
+  void PopFront();
+  // Takes out one that still lacks a work (a recv that waited long enough).
+  void Withdraw(const Operation& operation);
+
+  // Oldest first.
+  const std::deque<std::shared_ptr<Operation>>& operations() const { return operations_; }
+
+ private:
+  void Erase(size_t index);
+
+  const std::vector<Rank> ranks_;
+  std::deque<std::shared_ptr<Operation>> operations_;
+  // By slot: index into operations_ of the first one that lacks its work.
+  std::vector<size_t> next_;
+  uint64_t created_ = 0;
+  uint64_t cap_ = UINT64_MAX;
+};
+
+// The ranks of a complete operation disagree: says on what, and names both sides; culprits are the
+// smaller side. `where` is how the message names the operation. Nothing if they agree.
+std::optional<Failure> Disagreement(const Operation& operation, const std::string& where);
+
+}  // namespace tutti
