@@ -68,6 +68,7 @@ class Core::Impl {
   Result<ArenaOffer> CreateArena(SessionId session, uint64_t size_bytes);
   void ArenaMapped(SessionId session, ArenaId arena, DoneCallback done);
   void ReleaseArena(SessionId session, ArenaId arena, DoneCallback done);
+  void Leave(SessionId session, MembershipId membership, WorkNumber after_work, DoneCallback done);
   std::optional<Failure> Submit(SessionId session, const WorkRequest& request);
   void Drain(std::function<void()> idle);
   void CloseAllSessions();
@@ -153,6 +154,7 @@ void Core::Impl::CloseSession(SessionId id, Cause cause) {
   if (node.empty()) return;
   Session& session = *node.mapped();
   LogDebug("session.close {} cause={}", session.Describe(), NameOf(cause));
+  session.RunAllWhenReceived();
   session.CloseLane({.cause = cause, .message = "the session has ended"});
   groups_.SessionGone(&session, cause);
   // The planted defect: a session that is never freed.
@@ -213,6 +215,19 @@ void Core::Impl::ReleaseArena(SessionId id, ArenaId arena, DoneCallback done) {
       [done = std::move(done), failure = std::move(failure)] { done(failure); });
 }
 
+void Core::Impl::Leave(SessionId id, MembershipId membership, WorkNumber after_work,
+                       DoneCallback done) {
+  Session* const session = Find(id);
+  const auto reply = [loop = dependencies_.loop, done = std::move(done)] {
+    loop->Post([done] { done(std::nullopt); });
+  };
+  if (session == nullptr) return reply();
+  session->WhenReceived(after_work, [this, session, membership, reply] {
+    groups_.Leave(session, membership);
+    reply();
+  });
+}
+
 std::optional<Failure> Core::Impl::Submit(SessionId id, const WorkRequest& request) {
   Session* const session = Find(id);
   if (session == nullptr) return NoSession(id);
@@ -234,6 +249,7 @@ std::optional<Failure> Core::Impl::Submit(SessionId id, const WorkRequest& reque
     const std::shared_ptr<Group> group = seat->group;
     group->Submit(session, seat->rank, request);
   }
+  session->RunWhenReceived();
   CheckIdle();
   return std::nullopt;
 }
@@ -323,9 +339,10 @@ void Core::CancelJoin(JoinId join) {
   impl_->groups().CancelJoin(join);
 }
 
-void Core::Leave(SessionId session, MembershipId membership) {
+void Core::Leave(SessionId session, MembershipId membership, WorkNumber after_work,
+                 DoneCallback done) {
   impl_->CheckThread();
-  if (Session* const found = impl_->Find(session)) impl_->groups().Leave(found, membership);
+  impl_->Leave(session, membership, after_work, std::move(done));
 }
 
 Result<WorkNumber> Core::Attach(SessionId session, Lane* lane, uint64_t acknowledged) {

@@ -57,6 +57,8 @@ struct Joined {
   MembershipId membership = 0;
   uint64_t epoch = 0;
   std::string epoch_id;  // 16 bytes
+  // Deadline of works that set none.
+  absl::Duration work_timeout;
 };
 
 // Ends an asynchronous request: nothing on success.
@@ -100,8 +102,10 @@ class Core {
   // The caller waits no more (`done` will not run). Gives the seat back unless the group is ready.
   void CancelJoin(JoinId join);
 
-  // Gives a seat back. Idempotent; unknown memberships are ignored.
-  void Leave(SessionId session, MembershipId membership);
+  // Gives a seat back, once the session's work number `after_work` has been received: the call that
+  // asks for it may overtake works on their lane. Then `done` runs. Idempotent; unknown memberships
+  // are ignored.
+  void Leave(SessionId session, MembershipId membership, WorkNumber after_work, DoneCallback done);
 
   // --- Works ---
 

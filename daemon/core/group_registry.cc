@@ -141,7 +141,10 @@ void GroupRegistry::Formed(Formation formation) {
   }
   LogInfo("group.ready group={} epoch={} ranks={} backend={}", Quoted(identity.name),
           identity.epoch, request.world_size, identity.backend->name());
-  const Joined joined{.membership = 0, .epoch = identity.epoch, .epoch_id = identity.epoch_id};
+  const Joined joined{.membership = 0,
+                      .epoch = identity.epoch,
+                      .epoch_id = identity.epoch_id,
+                      .work_timeout = identity.work_timeout};
   auto group =
       std::make_shared<Group>(std::move(identity), sessions, *std::move(communicator), services_);
   auto& current = current_[formation.key];

@@ -282,8 +282,13 @@ TEST_CASE("who leaves has its submitted works completed, and is named to those w
   const Clients clients = FormGroup(&world, 3);
   clients[0]->Submit(clients[0]->Allreduce("dp"));
   const MembershipId member = clients[0]->MemberOf("dp");
-  world.core->Leave(clients[0]->session, member);
-  world.core->Leave(clients[0]->session, member);
+  int left = 0;
+  for (int i = 0; i < 2; ++i) {
+    world.core->Leave(clients[0]->session, member, 1,
+                      [&](const std::optional<Failure>& failure) { left += failure ? 100 : 1; });
+  }
+  world.SettleLoop();
+  CHECK(left == 2);
   for (const size_t rank : {1, 2}) {
     clients[rank]->Submit(clients[rank]->Allreduce("dp"));
     clients[rank]->Submit(clients[rank]->Allreduce("dp", 1));
@@ -296,6 +301,24 @@ TEST_CASE("who leaves has its submitted works completed, and is named to those w
     CHECK(clients[rank]->FailureOf(2).culprits == std::vector<Rank>{0});
   }
   CHECK(world.Group("dp")->state == GroupState::kClosed);
+}
+
+TEST_CASE("leaving waits for the works that it has overtaken") {
+  TestCore world;
+  const Clients clients = FormGroup(&world, 2);
+  bool left = false;
+  world.core->Leave(clients[0]->session, clients[0]->MemberOf("dp"), 2,
+                    [&](const std::optional<Failure>&) { left = true; });
+  clients[0]->Submit(clients[0]->Barrier("dp"));
+  world.SettleLoop();
+  CHECK_FALSE(left);
+  clients[0]->Submit(clients[0]->Barrier("dp"));
+  for (int i = 0; i < 3; ++i) clients[1]->Submit(clients[1]->Barrier("dp"));
+  world.Settle();
+  CHECK(left);
+  CHECK(clients[0]->Ok(2));
+  CHECK(clients[1]->Ok(2));
+  CHECK(clients[1]->FailureOf(3).cause == Cause::kRankLeft);
 }
 
 TEST_CASE("a backend's error ends the epoch at all ranks") {

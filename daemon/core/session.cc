@@ -36,6 +36,22 @@ std::optional<Failure> Session::TakeNumber(WorkNumber number, uint64_t in_flight
   return std::nullopt;
 }
 
+void Session::WhenReceived(WorkNumber number, std::function<void()> then) {
+  when_received_.emplace(number, std::move(then));
+  RunWhenReceived();
+}
+
+void Session::RunWhenReceived() {
+  while (!when_received_.empty() && when_received_.begin()->first <= last_received_) {
+    const auto due = when_received_.extract(when_received_.begin());
+    due.mapped()();
+  }
+}
+
+void Session::RunAllWhenReceived() {
+  while (!when_received_.empty()) when_received_.extract(when_received_.begin()).mapped()();
+}
+
 void Session::Complete(WorkNumber number, std::optional<Failure> failure) {
   in_flight_.erase(number);
   completions_.push_back(

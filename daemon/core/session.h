@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -53,6 +54,13 @@ class Session {
   std::optional<Failure> TakeNumber(WorkNumber number, uint64_t in_flight_max);
   WorkNumber last_received() const { return last_received_; }
 
+  // Runs `then` once work `number` has been received: at once, or from RunWhenReceived, which the
+  // core calls after each work.
+  void WhenReceived(WorkNumber number, std::function<void()> then);
+  void RunWhenReceived();
+  // The session ends: what was to come will not.
+  void RunAllWhenReceived();
+
   // By number, so that the first is the oldest.
   std::map<WorkNumber, InFlight>& in_flight() { return in_flight_; }
   const std::map<WorkNumber, InFlight>& in_flight() const { return in_flight_; }
@@ -79,6 +87,7 @@ class Session {
   ArenaTable arenas_;
   Lane* lane_ = nullptr;
   WorkNumber last_received_ = 0;
+  std::multimap<WorkNumber, std::function<void()>> when_received_;
   std::map<WorkNumber, InFlight> in_flight_;
   // Delivered, or waiting for a lane; not yet acknowledged. Oldest first.
   std::deque<Completion> completions_;
