@@ -7,7 +7,7 @@
 #include <string>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
+#include "base/mutex.h"
 
 namespace tutti {
 namespace {
@@ -27,7 +27,7 @@ class Registry {
 
   void Hold(std::string_view name) {
     if (!any_set_.load(std::memory_order_acquire)) return;
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     Point* const point = Hit(name);
     if (point == nullptr || !Active(*point, FailpointAction::kPause)) return;
     ++point->state.held;
@@ -37,13 +37,13 @@ class Registry {
 
   bool Mutates(std::string_view name) {
     if (!any_set_.load(std::memory_order_acquire)) return false;
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     const Point* const point = Hit(name);
     return point != nullptr && Active(*point, FailpointAction::kMutate);
   }
 
   FailpointState Set(std::string_view name, FailpointAction action, uint32_t from_hit) {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     any_set_.store(true, std::memory_order_release);
     Point& point = points_[std::string(name)];
     if (action == FailpointAction::kQuery) return point.state;
@@ -67,8 +67,8 @@ class Registry {
 
   // Keeps the cost of a failpoint nobody has set at one load.
   std::atomic<bool> any_set_{false};
-  absl::Mutex mutex_;
-  absl::CondVar changed_;
+  Mutex mutex_;
+  CondVar changed_;
   std::map<std::string, Point, std::less<>> points_ ABSL_GUARDED_BY(mutex_);
 };
 

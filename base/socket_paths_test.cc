@@ -30,8 +30,8 @@ TEST_CASE("without both it depends on the user") {
 }
 
 TEST_CASE("the result is absolute and clean") {
-  const std::string here = std::filesystem::current_path().string();
-  CHECK(*ResolveSocketDir("sockets/../s/") == here + "/s");
+  std::filesystem::current_path("/tmp");  // where Bazel runs tests, paths are too long
+  CHECK(*ResolveSocketDir("sockets/../s/") == "/tmp/s");
   CHECK(*ResolveSocketDir("/a//b/./c/") == "/a/b/c");
 }
 

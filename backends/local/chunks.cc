@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
+#include "base/mutex.h"
 #include "base/failpoint.h"
 
 namespace tutti {
@@ -29,7 +29,7 @@ class ChunkRun {
       const size_t first = chunk * plan_.chunk_elements;
       plan_.body(first, std::min(plan_.chunk_elements, plan_.count - first));
       if (chunk_count_ > 1) Failpoint("local.mid_chunk");
-      absl::MutexLock lock(&mutex_);
+      MutexLock lock(&mutex_);
       ++finished_;
       changed_.Signal();
     }
@@ -39,7 +39,7 @@ class ChunkRun {
   bool Finish() {
     const size_t taken =
         std::min(next_.exchange(chunk_count_, std::memory_order_relaxed), chunk_count_);
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     while (finished_ < taken) changed_.Wait(&mutex_);
     return taken == chunk_count_;
   }
@@ -51,8 +51,8 @@ class ChunkRun {
   // The next chunk to take. Publishes nothing: helpers see the plan by Post, the caller sees their
   // results by the mutex.
   std::atomic<size_t> next_{0};
-  absl::Mutex mutex_;
-  absl::CondVar changed_;
+  Mutex mutex_;
+  CondVar changed_;
   size_t finished_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

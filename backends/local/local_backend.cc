@@ -33,8 +33,8 @@ absl::Status LocalBackend::Supports(CollectiveKind kind, DataType dtype, ReduceO
   }
   if (supported) return absl::OkStatus();
   std::string what(NameOf(kind));
-  if (op != ReduceOp::kNone) absl::StrAppend(&what, " ", std::string(NameOf(op)));
-  if (dtype != DataType::kNone) absl::StrAppend(&what, " of ", std::string(NameOf(dtype)));
+  if (op != ReduceOp::kNone) absl::StrAppend(&what, " ", NameOf(op));
+  if (dtype != DataType::kNone) absl::StrAppend(&what, " of ", NameOf(dtype));
   return absl::UnimplementedError(absl::StrCat("the local backend has no ", what));
 }
 

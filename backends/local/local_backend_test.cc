@@ -6,7 +6,6 @@
 #include <random>
 #include <thread>
 
-#include "absl/synchronization/notification.h"
 #include "backends/conformance.h"
 #include "backends/local/chunks.h"
 #include "base/failpoint.h"

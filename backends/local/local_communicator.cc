@@ -14,8 +14,9 @@ namespace tutti {
 namespace {
 
 // What one chunk reads and writes, over all ranks. Waking a helper costs about 25 us, in which a
-// core moves 250 KiB, so less is not worth one; much more leaves helpers idle at the end. Measured:
-// see chunk_bench in docs/testing.md.
+// core moves 250 KiB or more, so less is not worth one; much more leaves a helper idle at the end.
+// Measured with 4 ranks in place on 2 threads, 1 MiB / 64 MiB of float32: 128 KiB 80 us / 15.5 ms,
+// 256 KiB 72 / 14.1, 512 KiB 66 / 14.1, 1 MiB 101 / 15.6, 4 MiB 100 / 16.0.
 constexpr size_t kChunkBytes = size_t{512} << 10;
 
 // Chunks begin at multiples of this many bytes of a buffer, so that two threads share no cache
@@ -34,9 +35,9 @@ size_t ChunkElements(size_t streams, size_t element_bytes) {
 }
 
 absl::Status BadBuffers(const Collective& collective, Rank rank) {
-  return absl::InternalError(absl::StrCat(
-      "the buffers of rank ", rank, " do not fit ", std::string(NameOf(collective.kind)), " of ",
-      collective.count, " ", std::string(NameOf(collective.dtype))));
+  return absl::InternalError(absl::StrCat("the buffers of rank ", rank, " do not fit ",
+                                          NameOf(collective.kind), " of ", collective.count, " ",
+                                          NameOf(collective.dtype)));
 }
 
 bool Fit(const std::vector<Buffer>& buffers, size_t size_bytes) {
@@ -104,7 +105,7 @@ absl::StatusOr<ChunkPlan> MakePlan(const Collective& collective) {
       return PlanBroadcast(collective);
     default:
       return absl::UnimplementedError(
-          absl::StrCat("the local backend has no ", std::string(NameOf(collective.kind))));
+          absl::StrCat("the local backend has no ", NameOf(collective.kind)));
   }
 }
 
