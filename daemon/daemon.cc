@@ -1,0 +1,290 @@
+#include "daemon/daemon.h"
+
+#include <sys/epoll.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/check.h"
+#include "base/log.h"
+#include "base/socket_paths.h"
+#include "base/version.h"
+#include "daemon/config/config.h"
+#include "daemon/transport/service_manager.h"
+#include "daemon/transport/snapshot_convert.h"
+
+namespace tutti {
+namespace {
+
+constexpr size_t kIncarnationBytes = 16;
+
+// Sockets beyond the limit of sessions: enough of them to be told of the limit, by the core.
+constexpr size_t kSpareSockets = 64;
+
+// For works that run when sessions are closed; they have been aborted.
+constexpr absl::Duration kLastWorksTimeout = absl::Seconds(5);
+// For answers that are on their way when servers stop.
+constexpr absl::Duration kLastCallsTimeout = absl::Seconds(1);
+
+// Owner and group may use the daemon; the owner may also operate it.
+constexpr mode_t kClientMode = 0660;
+constexpr mode_t kAdminMode = 0600;
+
+sigset_t HandledSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1}) sigaddset(&signals, signal);
+  return signals;
+}
+
+void FillRandom(void* bytes, size_t size) {
+  // Up to 256 bytes come whole, or not at all before the kernel has gathered entropy.
+  TUTTI_CHECK(size <= 256);
+  ssize_t filled = 0;
+  do {
+    filled = getrandom(bytes, size, 0);
+  } while (filled < 0 && errno == EINTR);
+  TUTTI_CHECK(filled == static_cast<ssize_t>(size));
+}
+
+std::string RandomBytes(size_t size) {
+  std::string bytes(size, '\0');
+  FillRandom(bytes.data(), bytes.size());
+  return bytes;
+}
+
+std::string HostName() {
+  std::array<char, 256> name{};
+  if (gethostname(name.data(), name.size() - 1) != 0) return "unknown";
+  return name.data();
+}
+
+std::string ServiceManagerSocket() {
+  const char* const socket = std::getenv("NOTIFY_SOCKET");
+  return socket == nullptr ? "" : socket;
+}
+
+}  // namespace
+
+void BlockSignals() {
+  const sigset_t signals = HandledSignals();
+  TUTTI_CHECK(pthread_sigmask(SIG_BLOCK, &signals, nullptr) == 0);
+  TUTTI_CHECK(std::signal(SIGPIPE, SIG_IGN) != SIG_ERR);
+}
+
+void RaiseFileLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  if (setrlimit(RLIMIT_NOFILE, &limit) != 0) {
+    LogWarning("limit.unchanged name=nofile error={}", Quoted(std::strerror(errno)));
+  }
+}
+
+// --- Starting ---
+
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const v1::DaemonConfig& config,
+                                                      SocketDirectory directory) {
+  auto clock = std::make_unique<const RealClock>();
+  auto loop = EventLoop::Create(clock.get(), "loop");
+  if (!loop.ok()) return loop.status();
+  std::unique_ptr<Daemon> daemon(
+      new Daemon(config, std::move(directory), std::move(clock), std::move(*loop)));
+  if (absl::Status status = daemon->WatchSignals(); !status.ok()) return status;
+  if (absl::Status status = daemon->StartServing(); !status.ok()) return status;
+  return daemon;
+}
+
+Daemon::Daemon(const v1::DaemonConfig& config, SocketDirectory directory,
+               std::unique_ptr<const Clock> clock, std::unique_ptr<EventLoop> loop)
+    : config_(config),
+      clock_(std::move(clock)),
+      started_(clock_->Now()),
+      incarnation_(RandomBytes(kIncarnationBytes)),
+      directory_(std::move(directory)),
+      loop_(std::move(loop)),
+      workers_("worker", config.worker_threads()),
+      mapper_("mapper", 1),
+      local_(&workers_, config.worker_threads()),
+      core_(ToLimits(config), CoreDependencies()),
+      tokens_(&FillRandom),
+      sessions_(ServicesOfSessions(), config.sessions_max() + kSpareSockets),
+      client_service_(ServicesOfCalls()),
+      admin_service_(ServicesOfOperators(), Facts()) {}
+
+Daemon::~Daemon() = default;
+
+Dependencies Daemon::CoreDependencies() {
+  return {.clock = clock_.get(),
+          .loop = loop_.get(),
+          .workers = &workers_,
+          .mapper = &mapper_,
+          .processes = &processes_,
+          .random = &FillRandom,
+          .backends = {&local_}};
+}
+
+SessionServices Daemon::ServicesOfSessions() {
+  return {.core = &core_,
+          .loop = loop_.get(),
+          .watcher = loop_.get(),
+          .clock = clock_.get(),
+          .tokens = &tokens_,
+          .incarnation = incarnation_,
+          .works_in_flight_max = config_.works_in_flight_max()};
+}
+
+CallServices Daemon::ServicesOfCalls() {
+  return {.core = &core_,
+          .loop = loop_.get(),
+          .clock = clock_.get(),
+          .tokens = &tokens_,
+          .end_session = [this](SessionId session, const Failure& failure) {
+            sessions_.End(session, failure);
+          }};
+}
+
+AdminServices Daemon::ServicesOfOperators() {
+  return {.core = &core_, .clock = clock_.get(), .processes = &processes_, .drain = [this] {
+            loop_->Post([this] { Drain("an operator asked for it"); });
+          }};
+}
+
+DaemonFacts Daemon::Facts() const {
+  return {.node = HostName(),
+          .incarnation = incarnation_,
+          .socket_dir = directory_.path(),
+          .backends = {std::string(local_.name())},
+          .missing_backends = {"gloo: not in this version", "nccl: not in this version"},
+          .started = started_};
+}
+
+absl::Status Daemon::StartServing() {
+  client_server_ = GrpcServer::Start(&client_service_, "tutti.v1.ClientService");
+  admin_server_ = GrpcServer::Start(&admin_service_, "tutti.v1.AdminService");
+  if (client_server_ == nullptr || admin_server_ == nullptr) {
+    return absl::ResourceExhaustedError("gRPC cannot start a server");
+  }
+  const std::string& path = directory_.path();
+  auto session = directory_.ListenPacket(SessionSocketPath(path), kClientMode);
+  if (!session.ok()) return session.status();
+  auto client = directory_.ListenStream(ClientSocketPath(path), kClientMode);
+  if (!client.ok()) return client.status();
+  auto admin = directory_.ListenStream(AdminSocketPath(path), kAdminMode);
+  if (!admin.ok()) return admin.status();
+  std::vector<Listener> listeners;
+  listeners.push_back(
+      {"session", std::move(*session), [this](UniqueFd fd) { sessions_.Accept(std::move(fd)); }});
+  listeners.push_back({"client", std::move(*client),
+                       [this](UniqueFd fd) { client_server_->Serve(std::move(fd)); }});
+  listeners.push_back(
+      {"admin", std::move(*admin), [this](UniqueFd fd) { admin_server_->Serve(std::move(fd)); }});
+  auto acceptor = Acceptor::Start(clock_.get(), std::move(listeners));
+  if (!acceptor.ok()) return acceptor.status();
+  acceptor_ = std::move(*acceptor);
+  LogInfo("tuttid.ready socket_dir={} pid={} version={} backends={}", path, getpid(), kVersion,
+          local_.name());
+  NotifyServiceManager(ServiceManagerSocket(), "READY=1");
+  return absl::OkStatus();
+}
+
+// --- Signals ---
+
+absl::Status Daemon::WatchSignals() {
+  const sigset_t signals = HandledSignals();
+  signals_.Reset(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!signals_.valid()) {
+    return absl::ResourceExhaustedError(absl::StrCat("signalfd: ", std::strerror(errno)));
+  }
+  return loop_
+      ->Watch(signals_.get(), EPOLLIN,
+              [this](uint32_t) {
+                signalfd_siginfo info{};
+                while (read(signals_.get(), &info, sizeof(info)) == sizeof(info)) {
+                  OnSignal(static_cast<int>(info.ssi_signo));
+                }
+              })
+      .status();
+}
+
+void Daemon::OnSignal(int signal) {
+  if (signal == SIGUSR1) return Dump();
+  if (signal == SIGHUP) {
+    LogInfo("tuttid.sighup reason=\"settings are read at the start only\"");
+    return;
+  }
+  const std::string name = signal == SIGINT ? "SIGINT" : "SIGTERM";
+  if (signalled_) ExitAtOnce(absl::StrCat("a second signal: ", name));
+  signalled_ = true;
+  Drain(name);
+}
+
+void Daemon::Dump() const {
+  const std::shared_ptr<const Snapshot> snapshot = core_.snapshot();
+  const SnapshotView view{.snapshot = *snapshot, .now = clock_->Now(), .processes = processes_};
+  for (const std::string& line : DescribeSnapshot(view)) LogInfo("dump.{}", line);
+}
+
+// --- The end ---
+
+void Daemon::Run() {
+  loop_->Run();
+  stopper_.reset();
+  // What workers have posted last is let go of while everything that it refers to is there.
+  loop_->RunPostedTasks();
+  LogInfo("tuttid.stopped");
+}
+
+void Daemon::Drain(const std::string& reason) {
+  if (stage_ != Stage::kServing) return;
+  stage_ = Stage::kDraining;
+  const absl::Duration timeout =
+      absl::Milliseconds(static_cast<int64_t>(config_.drain_timeout_ms()));
+  LogInfo("tuttid.draining reason={} timeout={}", Quoted(reason), absl::FormatDuration(timeout));
+  NotifyServiceManager(ServiceManagerSocket(), "STOPPING=1");
+  client_server_->SetServing(false);
+  admin_server_->SetServing(false);
+  core_.Drain([this] { CloseSessions(); });
+  loop_->PostAt(clock_->Now() + timeout, [this] { CloseSessions(); });
+}
+
+void Daemon::CloseSessions() {
+  if (stage_ != Stage::kDraining) return;
+  stage_ = Stage::kClosing;
+  core_.CloseAllSessions();
+  sessions_.EndAll({.cause = Cause::kDraining, .message = "the daemon has ended"});
+  // Memory is unmapped, and threads end, only after every communicator has left Run.
+  core_.Drain([this] { StopServing(); });
+  loop_->PostAt(clock_->Now() + kLastWorksTimeout, [this] {
+    if (stage_ == Stage::kClosing) ExitAtOnce("works did not end");
+  });
+}
+
+void Daemon::StopServing() {
+  if (stage_ != Stage::kClosing) return;
+  stage_ = Stage::kStopping;
+  acceptor_.reset();
+  stopper_.emplace("stopper", [this] {
+    client_server_->Shutdown(kLastCallsTimeout);
+    admin_server_->Shutdown(kLastCallsTimeout);
+    loop_->Stop();
+  });
+}
+
+void Daemon::ExitAtOnce(const std::string& reason) {
+  LogWarning("tuttid.exit reason={}", Quoted(reason));
+  directory_.RemoveSockets();
+  std::_Exit(EXIT_SUCCESS);
+}
+
+}  // namespace tutti

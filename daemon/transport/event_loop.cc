@@ -1,0 +1,200 @@
+#include "daemon/transport/event_loop.h"
+
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <climits>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/check.h"
+#include "base/failpoint.h"
+
+namespace tutti {
+namespace {
+
+// A task of the core takes microseconds, so a turn stays well below a millisecond.
+constexpr size_t kTasksPerTurn = 256;
+constexpr size_t kTimersPerTurn = 256;
+constexpr size_t kEventsPerTurn = 64;
+
+// No watch has it.
+constexpr WatchId kWakeId = 0;
+
+absl::Status Exhausted(const char* call) {
+  return absl::ResourceExhaustedError(absl::StrCat(call, ": ", std::strerror(errno)));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<EventLoop>> EventLoop::Create(const Clock* clock,
+                                                             const std::string& name) {
+  UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
+  if (!epoll.valid()) return Exhausted("epoll_create1");
+  UniqueFd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake.valid()) return Exhausted("eventfd");
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u64 = kWakeId;
+  if (epoll_ctl(epoll.get(), EPOLL_CTL_ADD, wake.get(), &event) != 0) return Exhausted("epoll_ctl");
+  return std::unique_ptr<EventLoop>(new EventLoop(clock, name, std::move(epoll), std::move(wake)));
+}
+
+EventLoop::EventLoop(const Clock* clock, const std::string& name, UniqueFd epoll, UniqueFd wake)
+    : clock_(clock),
+      failpoint_(absl::StrCat(name, ".task")),
+      epoll_(std::move(epoll)),
+      wake_(std::move(wake)),
+      thread_(pthread_self()) {}
+
+EventLoop::~EventLoop() {
+  // Dropping a task may drop the last share of something that posts as it goes.
+  while (true) {
+    std::deque<std::function<void()>> dropped;
+    {
+      MutexLock lock(&mutex_);
+      dropped.swap(posted_);
+    }
+    if (dropped.empty() && running_.empty() && timers_.empty()) break;
+    running_.clear();
+    timers_.clear();
+  }
+}
+
+bool EventLoop::IsCurrent() const { return pthread_equal(thread_.load(), pthread_self()) != 0; }
+
+void EventLoop::Post(std::function<void()> task) {
+  bool wake = false;
+  {
+    MutexLock lock(&mutex_);
+    posted_.push_back(std::move(task));
+    wake = std::exchange(sleeping_, false);
+  }
+  if (!wake) return;
+  // Fails only if the counter is full, and then the loop is awake.
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = write(wake_.get(), &one, sizeof(one));
+}
+
+void EventLoop::PostAt(MonotonicTime when, std::function<void()> task) {
+  if (IsCurrent()) {
+    timers_.emplace(when, std::move(task));
+    return;
+  }
+  Post([this, when, task = std::move(task)]() mutable { timers_.emplace(when, std::move(task)); });
+}
+
+absl::StatusOr<WatchId> EventLoop::Watch(int fd, uint32_t events,
+                                         std::function<void(uint32_t ready)> callback) {
+  TUTTI_CHECK(IsCurrent());
+  // Events carry the id and not the descriptor: one that was found before its descriptor was closed
+  // must not reach whoever gets the same number next.
+  const WatchId id = ++last_watch_;
+  epoll_event event{};
+  event.events = events;
+  event.data.u64 = id;
+  if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) return Exhausted("epoll_ctl");
+  watches_.emplace(id, Watched{fd, std::make_shared<Callback>(std::move(callback))});
+  return id;
+}
+
+void EventLoop::Unwatch(WatchId watch) {
+  TUTTI_CHECK(IsCurrent());
+  const auto found = watches_.find(watch);
+  if (found == watches_.end()) return;
+  TUTTI_CHECK(epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, found->second.fd, nullptr) == 0);
+  watches_.erase(found);
+}
+
+void EventLoop::Run() {
+  thread_ = pthread_self();
+  stopping_ = false;
+  while (!stopping_) {
+    RunTimers();
+    RunTasks();
+    Poll();
+  }
+}
+
+void EventLoop::Stop() {
+  Post([this] { stopping_ = true; });
+}
+
+void EventLoop::RunPostedTasks() {
+  TUTTI_CHECK(IsCurrent());
+  while (RunTasks()) {
+  }
+}
+
+bool EventLoop::RunTasks() {
+  if (running_.empty()) {
+    MutexLock lock(&mutex_);
+    running_.swap(posted_);
+  }
+  if (running_.empty()) return false;
+  for (size_t i = 0; i < kTasksPerTurn && !running_.empty(); ++i) {
+    const std::function<void()> task = std::move(running_.front());
+    running_.pop_front();
+    Failpoint(failpoint_);
+    task();
+  }
+  return true;
+}
+
+void EventLoop::RunTimers() {
+  const MonotonicTime now = clock_->Now();
+  for (size_t i = 0; i < kTimersPerTurn; ++i) {
+    if (timers_.empty() || timers_.begin()->first > now) return;
+    const auto timer = timers_.extract(timers_.begin());
+    Failpoint(failpoint_);
+    timer.mapped()();
+  }
+}
+
+int EventLoop::TimeoutMs() const {
+  if (timers_.empty()) return -1;
+  const absl::Duration wait = timers_.begin()->first - clock_->Now();
+  // Rounded up: waking before the time would spin until it has come.
+  const int64_t ms = absl::ToInt64Milliseconds(absl::Ceil(wait, absl::Milliseconds(1)));
+  return static_cast<int>(std::clamp<int64_t>(ms, 0, INT_MAX));
+}
+
+void EventLoop::ClearWake() const {
+  uint64_t count = 0;
+  [[maybe_unused]] const ssize_t taken = read(wake_.get(), &count, sizeof(count));
+}
+
+void EventLoop::Poll() {
+  int timeout_ms = 0;
+  if (running_.empty() && !stopping_) {
+    MutexLock lock(&mutex_);
+    // Decided under the lock, so that a task is either seen here or finds `sleeping_` set.
+    sleeping_ = posted_.empty();
+    if (sleeping_) timeout_ms = TimeoutMs();
+  }
+  std::array<epoll_event, kEventsPerTurn> events;
+  const int count = epoll_wait(epoll_.get(), events.data(), kEventsPerTurn, timeout_ms);
+  TUTTI_CHECK(count >= 0 || errno == EINTR);
+  {
+    MutexLock lock(&mutex_);
+    sleeping_ = false;
+  }
+  for (int i = 0; i < count; ++i) {
+    const WatchId id = events[i].data.u64;
+    if (id == kWakeId) {
+      ClearWake();
+      continue;
+    }
+    const auto found = watches_.find(id);
+    if (found == watches_.end()) continue;
+    // Shared, because the callback may unwatch itself.
+    const std::shared_ptr<Callback> callback = found->second.callback;
+    (*callback)(events[i].events);
+  }
+}
+
+}  // namespace tutti

@@ -1,0 +1,92 @@
+// A thread's loop over descriptors, timers and tasks. The control loop is one, the acceptor's
+// another.
+//
+// Post, PostAt, Stop and IsCurrent: from any thread. Everything else on the loop's thread: the one
+// that calls Run, and before that the one that made it. Tasks that are left when it is destroyed
+// are dropped, not run.
+//
+// Fair: a turn runs a bounded number of tasks, of timers and of events, so that none of them can
+// starve the others. An idle loop sleeps in the kernel.
+#pragma once
+
+#include <pthread.h>
+
+#include <atomic>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_map>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "base/clock.h"
+#include "base/mutex.h"
+#include "base/task_runner.h"
+#include "base/unique_fd.h"
+#include "daemon/transport/fd_watcher.h"
+
+namespace tutti {
+
+class EventLoop final : public SequencedTaskRunner, public FdWatcher {
+ public:
+  // `clock` must outlive the loop. Tests can hold it at the failpoint "<name>.task", which each
+  // task and timer passes. Fails with kResourceExhausted (no descriptors).
+  static absl::StatusOr<std::unique_ptr<EventLoop>> Create(const Clock* clock,
+                                                           const std::string& name);
+  ~EventLoop() override;
+
+  void Post(std::function<void()> task) override;
+  // Up to a millisecond late, the resolution of epoll_wait; deadlines have none finer.
+  void PostAt(MonotonicTime when, std::function<void()> task) override;
+  bool IsCurrent() const override;
+
+  absl::StatusOr<WatchId> Watch(int fd, uint32_t events,
+                                std::function<void(uint32_t ready)> callback) override;
+  void Unwatch(WatchId watch) override;
+
+  // Runs until Stop. May be called again.
+  void Run();
+  // Makes Run return after the tasks that were posted before.
+  void Stop();
+
+  // Runs tasks until none is left, and neither waits nor looks at timers and descriptors: for what
+  // other threads posted before they ended.
+  void RunPostedTasks();
+
+ private:
+  using Callback = std::function<void(uint32_t ready)>;
+  struct Watched {
+    int fd = -1;
+    std::shared_ptr<Callback> callback;
+  };
+
+  EventLoop(const Clock* clock, const std::string& name, UniqueFd epoll, UniqueFd wake);
+
+  bool RunTasks();
+  void RunTimers();
+  void Poll();
+  int TimeoutMs() const;
+  void ClearWake() const;
+
+  const Clock* const clock_;
+  const std::string failpoint_;
+  const UniqueFd epoll_;
+  // An eventfd: written by Post if the loop sleeps.
+  const UniqueFd wake_;
+  std::atomic<pthread_t> thread_;
+
+  Mutex mutex_;
+  std::deque<std::function<void()>> posted_ ABSL_GUARDED_BY(mutex_);
+  bool sleeping_ ABSL_GUARDED_BY(mutex_) = false;
+
+  // Of the loop's thread. `running_` are tasks taken out of `posted_`.
+  std::deque<std::function<void()>> running_;
+  std::multimap<MonotonicTime, std::function<void()>> timers_;
+  std::unordered_map<WatchId, Watched> watches_;
+  WatchId last_watch_ = 0;
+  bool stopping_ = false;
+};
+
+}  // namespace tutti
