@@ -1,0 +1,80 @@
+// What a Client and its groups share: the session, its lane, and its memory.
+//
+// Thread-safe. Shared by the client and its groups; the client closes it. Works and tensors do not
+// keep it alive.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "base/failure.h"
+#include "base/result.h"
+#include "base/types.h"
+#include "client/cpp/arena_pool.h"
+#include "client/cpp/client.h"
+#include "client/cpp/lane.h"
+#include "client/cpp/pending_work.h"
+#include "client/cpp/rpc.h"
+#include "client/cpp/session_socket.h"
+#include "client/cpp/tensor.h"
+#include "tutti/v1/client.pb.h"
+
+namespace tutti {
+inline namespace client {
+
+class Connection final : private ArenaSource {
+ public:
+  // Errors as Client::Connect.
+  static absl::StatusOr<std::shared_ptr<Connection>> Open(const ClientOptions& options);
+
+  // Closes it. REQUIRES: not in a forked child (whoever may be in one leaks it there).
+  ~Connection() override;
+
+  // Closes the session in good order; everything in flight fails with kSessionClosed. Idempotent.
+  void Close();
+
+  // Set if this process is a forked child: nothing here may be touched then.
+  std::optional<Failure> Forked() const;
+
+  Result<Tensor> NewTensor(DataType dtype, size_t count);
+  // True if `tensor` lives in this session's memory.
+  bool Owns(const Tensor& tensor) const;
+
+  Result<v1::JoinGroupResponse> Join(const v1::JoinGroupRequest& request, absl::Duration timeout);
+  std::optional<Failure> Leave(uint64_t membership);
+  void Submit(v1::Work work, std::shared_ptr<PendingWork> pending);
+
+  uint64_t session_id() const { return session_id_; }
+
+ private:
+  explicit Connection(std::string socket_dir);
+
+  // Says Hello, and starts the rest.
+  std::optional<Failure> Start(const ClientOptions& options);
+  // The session is over. From the threads of socket and lane, and from Close.
+  void End(const Failure& reason);
+
+  Result<ArenaSource::Arena> Make(size_t size_bytes) override;
+  void Release(uint64_t arena) override;
+
+  const std::string socket_dir_;
+  const uint32_t fork_count_;
+  uint64_t session_id_ = 0;
+
+  std::mutex mutex_;
+  std::optional<Failure> end_;  // guarded by mutex_
+  bool started_ = false;        // guarded by mutex_; from then on lane_ and rpc_ do not change
+  bool closed_ = false;         // guarded by mutex_
+
+  // Shared with its blocks, which find it gone when they outlive the connection.
+  std::shared_ptr<ArenaPool> pool_;
+  std::unique_ptr<SessionSocket> socket_;
+  std::unique_ptr<Rpc> rpc_;
+  std::unique_ptr<Lane> lane_;
+};
+
+}  // namespace client
+}  // namespace tutti

@@ -1,0 +1,270 @@
+#include "client/cpp/lane.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "proto/convert.h"
+#include "proto/grpc_status.h"
+
+namespace tutti {
+inline namespace client {
+namespace {
+
+// Before the second attempt and later ones; the first is made at once.
+constexpr std::chrono::milliseconds kBackoffMin(50);
+constexpr std::chrono::milliseconds kBackoffMax(500);
+
+// Attempts in a row that never got a stream: about 30 s, after which the daemon's gRPC is given up
+// although its session socket is open.
+constexpr int kAttemptsMax = 63;
+
+// What a daemon that ends a session has said on the stream arrives within a millisecond of the
+// socket's end; a daemon that died says nothing, and its stream breaks as quickly.
+constexpr std::chrono::milliseconds kLastWords(100);
+
+// If the daemon does not say how many works may be in flight: its default.
+constexpr uint64_t kInFlightMax = 1024;
+
+// The daemon keeps each completion until it is acknowledged, and ends a session that leaves it with
+// four times as many as may be in flight.
+constexpr uint64_t kAcknowledgeEvery = 64;
+
+// A status that says what trying again will not change. (Breaks of the transport, daemons that
+// restart and streams that were cancelled are not among them.)
+bool IsFinal(const grpc::Status& status, const grpc::ClientContext& context) {
+  const auto& trailers = context.GetServerTrailingMetadata();
+  if (trailers.find(kFailureKey) != trailers.end()) return true;
+  switch (status.error_code()) {
+    case grpc::StatusCode::UNAUTHENTICATED:
+    case grpc::StatusCode::PERMISSION_DENIED:
+    case grpc::StatusCode::UNIMPLEMENTED:
+    case grpc::StatusCode::INVALID_ARGUMENT:
+    case grpc::StatusCode::RESOURCE_EXHAUSTED:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+Lane::Lane(Options options)
+    : options_{options.rpc, options.in_flight_max == 0 ? kInFlightMax : options.in_flight_max,
+               std::move(options.ended)},
+      acknowledge_every_(std::min(kAcknowledgeEvery, options_.in_flight_max)) {
+  thread_.emplace("tutti-lane", [this] { Run(); });
+}
+
+Lane::~Lane() = default;
+
+std::optional<Failure> Lane::WaitAttached(std::chrono::milliseconds timeout) {
+  std::unique_lock lock(mutex_);
+  const bool decided = changed_.wait_until(lock, std::chrono::steady_clock::now() + timeout,
+                                           [this] { return attached_ || end_.has_value(); });
+  if (end_.has_value()) return end_;
+  if (decided) return std::nullopt;
+  return Failure{.cause = Cause::kDeadline,
+                 .message = absl::StrCat("the daemon has not accepted the lane within ",
+                                         timeout.count(), " ms: it is stopped or overloaded")};
+}
+
+void Lane::Submit(v1::Work work, std::shared_ptr<PendingWork> pending) {
+  std::optional<Failure> refused;
+  {
+    std::unique_lock lock(mutex_);
+    ++waiting_;
+    const bool room = changed_.wait_until(
+        lock, std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(pending->patience()),
+        [this] {
+          return end_.has_value() || queue_.in_flight() + submitting_ < options_.in_flight_max;
+        });
+    --waiting_;
+    if (end_.has_value()) {
+      refused = end_;
+    } else if (!room) {
+      refused = Failure{.cause = Cause::kLimit,
+                        .message = absl::StrCat(options_.in_flight_max,
+                                                " operations are in flight, and none has ended; "
+                                                "works_in_flight_max is the daemon's setting")};
+    } else {
+      ++submitting_;
+    }
+  }
+  if (refused.has_value()) return pending->Complete(std::move(refused));
+
+  const std::lock_guard write_lock(write_mutex_);
+  v1::AttachRequest request;
+  {
+    const std::lock_guard lock(mutex_);
+    --submitting_;
+    if (end_.has_value()) {
+      refused = end_;
+    } else {
+      *request.mutable_work() = queue_.Add(std::move(work), pending);
+    }
+  }
+  if (refused.has_value()) return pending->Complete(std::move(refused));
+  // If it can't be written, the next stream sends it.
+  if (stream_ != nullptr) stream_->Write(request);
+}
+
+uint64_t Lane::last_number() {
+  const std::lock_guard lock(mutex_);
+  return queue_.last_number();
+}
+
+void Lane::End(const Failure& reason) {
+  std::unique_lock lock(mutex_);
+  if (!end_.has_value()) end_ = reason;
+  changed_.notify_all();
+  changed_.wait_until(lock, std::chrono::steady_clock::now() + kLastWords,
+                      [this] { return stopped_; });
+  if (context_ != nullptr) context_->TryCancel();
+  lock.unlock();
+  FailAll(reason);
+}
+
+void Lane::FailAll(const Failure& reason) {
+  std::vector<std::shared_ptr<PendingWork>> works;
+  std::optional<Failure> end;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!end_.has_value()) end_ = reason;
+    end = end_;
+    works = queue_.TakeAll();
+    changed_.notify_all();
+  }
+  for (const std::shared_ptr<PendingWork>& work : works) work->Complete(end);
+}
+
+void Lane::Run() {
+  for (int attempt = 0; WaitForNextAttempt(attempt); ++attempt) {
+    const std::optional<Failure> final = RunStream();
+    const std::lock_guard lock(mutex_);
+    if (attached_) attempt = 0;
+    attached_ = false;
+    if (final.has_value()) {
+      // What the daemon says here is more precise than the end of the session that follows.
+      end_ = final;
+      break;
+    }
+  }
+  std::optional<Failure> end;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!end_.has_value()) {
+      end_ = Failure{.cause = Cause::kNodeLost,
+                     .message =
+                         "the daemon does not accept the lane any more, although the session "
+                         "is open; connect again"};
+    }
+    end = end_;
+    stopped_ = true;
+  }
+  FailAll(*end);
+  options_.ended(*end);
+}
+
+bool Lane::WaitForNextAttempt(int attempt) {
+  if (attempt >= kAttemptsMax) return false;
+  std::unique_lock lock(mutex_);
+  if (attempt > 0) {
+    const auto backoff = std::min(kBackoffMax, kBackoffMin * (1 << std::min(attempt - 1, 4)));
+    changed_.wait_until(lock, std::chrono::steady_clock::now() + backoff,
+                        [this] { return end_.has_value(); });
+  }
+  return !end_.has_value();
+}
+
+std::optional<Failure> Lane::RunStream() {
+  grpc::ClientContext context;
+  context.AddMetadata(kTokenKey, options_.rpc->token());
+  {
+    const std::lock_guard lock(mutex_);
+    if (end_.has_value()) return std::nullopt;
+    context_ = &context;
+  }
+  const std::unique_ptr<Stream> stream = options_.rpc->stub()->Attach(&context);
+  bool opened = false;
+  std::optional<Failure> failure = OpenStream(stream.get(), &opened);
+  v1::AttachResponse response;
+  while (opened && !failure.has_value() && stream->Read(&response)) {
+    if (response.has_completions()) failure = TakeCompletions(response.completions());
+    if (!failure.has_value()) AcknowledgeIfDue();
+  }
+  {
+    const std::lock_guard write_lock(write_mutex_);
+    stream_ = nullptr;
+  }
+  if (failure.has_value()) context.TryCancel();
+  const grpc::Status status = stream->Finish();
+  const std::lock_guard lock(mutex_);
+  context_ = nullptr;
+  if (failure.has_value() || status.ok()) return failure;
+  if (IsFinal(status, context)) return FailureOf(status, context);
+  return std::nullopt;
+}
+
+std::optional<Failure> Lane::OpenStream(Stream* stream, bool* opened) {
+  v1::AttachRequest request;
+  {
+    const std::lock_guard lock(mutex_);
+    request.mutable_open()->set_acknowledged(queue_.last_serial());
+    queue_.Acknowledge();
+  }
+  v1::AttachResponse response;
+  if (!stream->Write(request) || !stream->Read(&response)) return std::nullopt;
+  if (!response.has_opened()) {
+    return Failure{.cause = Cause::kProtocol,
+                   .message = "the daemon's first message on the lane is not Opened"};
+  }
+  const std::lock_guard write_lock(write_mutex_);
+  std::vector<v1::AttachRequest> again;
+  {
+    const std::lock_guard lock(mutex_);
+    std::vector<const v1::Work*> works;
+    if (std::optional<Failure> failure =
+            queue_.WorksAfter(response.opened().last_received(), &works)) {
+      return failure;
+    }
+    for (const v1::Work* const work : works) *again.emplace_back().mutable_work() = *work;
+    attached_ = true;
+    changed_.notify_all();
+  }
+  for (const v1::AttachRequest& work : again) stream->Write(work);
+  stream_ = stream;
+  *opened = true;
+  return std::nullopt;
+}
+
+std::optional<Failure> Lane::TakeCompletions(const v1::Completions& completions) {
+  for (const v1::Completion& completion : completions.completions()) {
+    std::shared_ptr<PendingWork> pending;
+    {
+      const std::lock_guard lock(mutex_);
+      if (std::optional<Failure> failure = queue_.Take(completion, &pending)) return failure;
+      if (waiting_ > 0) changed_.notify_all();
+    }
+    if (pending == nullptr) continue;
+    std::optional<Failure> failure;
+    if (completion.has_failure()) failure = FromProto(completion.failure());
+    pending->Complete(std::move(failure));
+  }
+  return std::nullopt;
+}
+
+void Lane::AcknowledgeIfDue() {
+  v1::AttachRequest request;
+  {
+    const std::lock_guard lock(mutex_);
+    if (queue_.unacknowledged() < acknowledge_every_) return;
+    request.mutable_acknowledge()->set_through(queue_.last_serial());
+    queue_.Acknowledge();
+  }
+  const std::lock_guard write_lock(write_mutex_);
+  if (stream_ != nullptr) stream_->Write(request);
+}
+
+}  // namespace client
+}  // namespace tutti

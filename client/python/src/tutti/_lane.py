@@ -1,0 +1,282 @@
+"""The gRPC lane: works go out on one stream in the order of their numbers, completions come in.
+
+A stream that breaks while the session lives fails nothing: the lane attaches again, is told the
+last number that the daemon has received, and sends what came after it.
+
+Threads: any thread submits. One thread reads completions and ends works; gRPC has one that sends.
+"""
+
+from __future__ import annotations
+
+import copy
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tutti import _rpc, _wire
+from tutti.errors import Cause, CollectiveError, NodeLostError, error_of
+
+# isort: split
+import grpc
+
+# The daemon keeps completions until they are acknowledged, and ends a session that leaves it with
+# 4 * works_in_flight_max of them. Sixteen cost it 2 KiB, and little of the stream.
+_ACKNOWLEDGE_EVERY = 16
+# How long the lane tries to attach before it takes the daemon for lost.
+_ATTACH_TIMEOUT_S = 10.0
+_BACKOFF_FIRST_S, _BACKOFF_MAX_S = 0.05, 0.5
+# How long a fork waits for the stream to end; it takes a few milliseconds.
+_PAUSE_S = 0.5
+# After the hang-up: time for completions that the daemon had already sent.
+_DRAIN_S = 0.25
+
+
+class Completable(Protocol):
+    """What is submitted along with a work."""
+
+    def _complete(self, error: CollectiveError | None) -> None: ...
+
+
+@dataclass(slots=True)
+class _Pending:
+    message: Any
+    work: Completable
+
+
+class _Stream:
+    """The sending side of one stream: an iterator that gRPC's thread takes messages from."""
+
+    def __init__(self, first: Any) -> None:
+        self.outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.outbox.put(first)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        message = self.outbox.get()
+        if message is None:
+            raise StopIteration
+        return message
+
+    def end(self) -> None:
+        """Lets gRPC's thread go."""
+        self.outbox.put(None)
+
+
+class Lane:
+    """The lane of one session. Owned by the connection; ends with `close`.
+
+    `on_broken(error)` runs on the lane's thread if it can't be attached again: the session is of no
+    use then.
+    """
+
+    def __init__(self, stub: _rpc.ClientStub, on_broken: Callable[[CollectiveError], None]) -> None:
+        self._stub = stub
+        self._on_broken = on_broken
+        self._lock = threading.Lock()
+        self._slots = threading.Semaphore(_wire.WORKS_IN_FLIGHT_MAX)
+        self._pending: dict[int, _Pending] = {}
+        self._number = 0  # the last work submitted
+        self._serial = 0  # the last completion seen
+        self._acknowledged = 0  # the last completion acknowledged
+        self._stream: _Stream | None = None  # set while works may be sent
+        self._call: Any = None
+        self._end: CollectiveError | None = None
+        self._attached = threading.Event()
+        self._closing = threading.Event()
+        self._may_attach = threading.Event()  # clear around a fork
+        self._may_attach.set()
+        self._detached = threading.Event()  # set while there is no call
+        self._detached.set()
+        self._thread = threading.Thread(target=self._run, name="tutti-lane", daemon=True)
+        self._thread.start()
+
+    def wait_attached(self) -> None:
+        """Returns when the first stream is open. Raises why it can't be."""
+        self._attached.wait(_ATTACH_TIMEOUT_S + 1)
+        if self._end is not None:
+            raise copy.copy(self._end)
+        if not self._attached.is_set():
+            raise NodeLostError("the daemon takes no works")
+
+    def submit(self, message: Any, work: Completable) -> None:
+        """Gives `message` (a tutti.v1.Work) its number and sends it; `work` is completed later.
+
+        Waits while 1024 works are in flight. Raises why the lane has ended.
+        """
+        self._slots.acquire()
+        with self._lock:
+            if self._end is None:
+                self._number += 1
+                message.number = self._number
+                request = _wire.client.AttachRequest(work=message)
+                self._pending[self._number] = _Pending(request, work)
+                if self._stream is not None:
+                    self._stream.outbox.put(request)
+                return
+        self._slots.release()
+        raise copy.copy(self._end)
+
+    def flush(self, membership: int, timeout_s: float) -> None:
+        """Returns when the daemon has received all works that this seat has submitted so far.
+
+        Completions tell so. Where some are pending, a work for seat 0, which nobody holds, is sent
+        after them: it is refused at once, and that it is tells the same.
+        """
+        with self._lock:
+            pending = [each.message.work.membership for each in self._pending.values()]
+            if membership not in pending:
+                return
+        mark = _Mark()
+        self.submit(_wire.client.Work(kind=_wire.types.COLLECTIVE_KIND_BARRIER), mark)
+        mark.arrived.wait(timeout_s)
+
+    def close(self, reason: CollectiveError) -> None:
+        """Ends the lane; works in flight fail with `reason`. Idempotent.
+
+        Completions that have already been sent still count: they get a quarter of a second.
+        """
+        with self._lock:
+            if self._end is None:
+                self._end = reason
+        self._closing.set()
+        if threading.current_thread() is not self._thread:
+            # The daemon has closed its end, or does so now: the stream ends by itself.
+            self._may_attach.set()
+            self._thread.join(_DRAIN_S)
+        call = self._call
+        if call is not None:
+            call.cancel()
+        self._fail_pending()
+
+    def pause(self) -> None:
+        """Ends the stream until `resume`. Nothing fails: works wait, completions are sent again."""
+        self._may_attach.clear()
+        call = self._call
+        if call is not None:
+            call.cancel()
+        self._detached.wait(_PAUSE_S)
+
+    def resume(self) -> None:
+        """Attaches again after `pause`."""
+        self._may_attach.set()
+
+    def join(self, timeout_s: float) -> None:
+        """Waits for the lane's thread, unless this is it."""
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout_s)
+
+    def _fail_pending(self) -> None:
+        with self._lock:
+            pending, self._pending = self._pending, {}
+        for each in pending.values():
+            each.work._complete(self._end)
+            self._slots.release()
+        self._attached.set()
+
+    def _run(self) -> None:
+        give_up = time.monotonic() + _ATTACH_TIMEOUT_S
+        backoff_s = 0.0
+        while not self._closing.wait(backoff_s):
+            self._may_attach.wait()
+            started = time.monotonic()
+            try:
+                opened = self._attach_once(give_up)
+            except CollectiveError as error:
+                self._break(error)
+                return
+            if opened:
+                give_up = time.monotonic() + _ATTACH_TIMEOUT_S
+            elif time.monotonic() >= give_up and not self._closing.is_set():
+                self._break(NodeLostError("the daemon answers its session socket, but not gRPC's"))
+                return
+            if not self._may_attach.is_set() or (opened and time.monotonic() - started > 1):
+                backoff_s = 0.0
+            else:
+                backoff_s = min(max(_BACKOFF_FIRST_S, 2 * backoff_s), _BACKOFF_MAX_S)
+
+    def _attach_once(self, give_up: float) -> bool:
+        """Runs one stream to its end. Returns if it was open; raises if no other will be."""
+        self._acknowledged = self._serial
+        opening = _wire.client.Open(acknowledged=self._acknowledged)
+        stream = _Stream(_wire.client.AttachRequest(open=opening))
+        self._detached.clear()
+        try:
+            call = self._call = self._stub.attach(stream)
+        except ValueError:  # the channel is closed, as this lane is
+            self._detached.set()
+            return False
+        if self._closing.is_set() or not self._may_attach.is_set():
+            call.cancel()  # `close` or `pause` may have come too early to do it
+        timer = threading.Timer(give_up - time.monotonic(), call.cancel)
+        timer.daemon = True
+        timer.start()
+        opened = False
+        try:
+            for response in call:
+                if response.HasField("opened"):
+                    timer.cancel()
+                    self._resume(stream, response.opened.last_received)
+                    opened = True
+                else:
+                    self._take(stream, response.completions.completions)
+        except grpc.RpcError as error:
+            if not self._closing.is_set() and not _rpc.is_broken_connection(error):
+                raise _rpc.error_of_call(error, "attaching to the daemon") from error
+        finally:
+            timer.cancel()
+            with self._lock:
+                self._stream = None
+            stream.end()
+            self._call = None
+            self._detached.set()
+        return opened
+
+    def _resume(self, stream: _Stream, last_received: int) -> None:
+        """Sends what the daemon has not received, and lets new works follow."""
+        with self._lock:
+            for number, pending in self._pending.items():
+                if number > last_received:
+                    stream.outbox.put(pending.message)
+            self._stream = stream
+        self._attached.set()
+
+    def _take(self, stream: _Stream, completions: Iterable[Any]) -> None:
+        for completion in completions:
+            if completion.serial <= self._serial:
+                continue  # known from the stream before
+            if completion.serial != self._serial + 1:
+                raise CollectiveError(
+                    f"completion {completion.serial} follows {self._serial}", cause=Cause.PROTOCOL
+                )
+            self._serial = completion.serial
+            with self._lock:
+                pending = self._pending.pop(completion.number, None)
+            if pending is not None:
+                failed = completion.HasField("failure")
+                pending.work._complete(error_of(completion.failure) if failed else None)
+                self._slots.release()
+        if self._serial - self._acknowledged >= _ACKNOWLEDGE_EVERY:
+            self._acknowledged = self._serial
+            through = _wire.client.Acknowledge(through=self._serial)
+            stream.outbox.put(_wire.client.AttachRequest(acknowledge=through))
+
+    def _break(self, error: CollectiveError) -> None:
+        with self._lock:
+            if self._end is None:
+                self._end = error
+        self._on_broken(error)
+
+
+class _Mark:
+    """A work that only tells when it has been received."""
+
+    def __init__(self) -> None:
+        self.arrived = threading.Event()
+
+    def _complete(self, error: CollectiveError | None) -> None:  # noqa: ARG002
+        self.arrived.set()

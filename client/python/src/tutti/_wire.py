@@ -1,0 +1,45 @@
+"""The generated messages under short names, and the constants of the wire.
+
+Nothing else in the package imports `tutti.v1`: what is missing or unreadable is reported here,
+once.
+"""
+
+from __future__ import annotations
+
+try:
+    from tutti.v1 import client_pb2 as client
+    from tutti.v1 import session_pb2 as session
+    from tutti.v1 import types_pb2 as types
+except ModuleNotFoundError as error:
+    if error.name is None or not error.name.startswith("tutti"):
+        raise
+    raise ImportError(
+        f"{error.name} is missing: the messages of tutti.v1 are generated when the package is "
+        "built. Install it with: pip install ./client/python (needs protoc: apt-get install "
+        "protobuf-compiler)"
+    ) from error
+
+__all__ = [
+    "FAILURE_KEY",
+    "GRPC_SOCKET",
+    "NAME_BYTES_MAX",
+    "PROTOCOL_VERSION",
+    "SESSION_SOCKET",
+    "TOKEN_KEY",
+    "WORKS_IN_FLIGHT_MAX",
+    "client",
+    "session",
+    "types",
+]
+
+PROTOCOL_VERSION = 1
+SESSION_SOCKET = "session.sock"
+GRPC_SOCKET = "grpc.sock"
+# Metadata of each call, and trailing metadata of a failed one.
+TOKEN_KEY = "tutti-token-bin"
+FAILURE_KEY = "tutti-failure-bin"
+# Group names, namespaces and labels, in UTF-8 (daemon/core/limits.h).
+NAME_BYTES_MAX = 256
+# The daemon's default of works_in_flight_max. It ends a session that exceeds it, so submitting
+# waits.
+WORKS_IN_FLIGHT_MAX = 1024

@@ -1,0 +1,312 @@
+"""`Client`: one session with the node's daemon."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import copy
+import os
+import sys
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tutti import _fork, _paths, _rpc, _wire
+from tutti._lane import Lane
+from tutti._memory import Memory
+from tutti._session import Session
+from tutti.arena import Pool
+from tutti.errors import Cause, CollectiveError, GroupClosedError, NodeLostError
+from tutti.group import Group
+from tutti.ops import to_int, to_milliseconds, to_name
+
+# isort: split
+import grpc
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["Client"]
+
+# Leaving is local: the daemon asks nobody.
+_LEAVE_TIMEOUT_S = 10.0
+# Ends a join that the daemon has forgotten. The daemon's own deadline comes before it, and says
+# more.
+_JOIN_GRACE_S = 5.0
+# The most that the daemon's timeout_max_ms can be, for joins that leave the deadline to the daemon.
+_JOIN_TIMEOUT_MAX_S = 7 * 86400.0
+_CLOSE_TIMEOUT_S = 2.0
+# How long the hang-up of a dying daemon may come after its other sockets'.
+_LOST_GRACE_S = 1.0
+
+
+class Client:
+    """A session with the daemon of this node. Many groups may be joined through one client.
+
+    As a context manager it closes at the end. Thread-safe. If the daemon dies, pending works and
+    later calls raise NodeLostError; make a new client then. In a forked child all calls raise
+    ForkedError.
+    """
+
+    def __init__(
+        self,
+        socket_dir: str | os.PathLike[str] | None = None,
+        namespace: str | None = None,
+        label: str | None = None,
+    ) -> None:
+        """Connects.
+
+        Args:
+            socket_dir: where the daemon's sockets are; None: $TUTTI_SOCKET_DIR, else /run/tutti as
+                root, else $XDG_RUNTIME_DIR/tutti.
+            namespace: scopes group names; None: $TUTTI_NAMESPACE, else "default".
+            label: what status shows people; None: the script's name.
+
+        Raises:
+            NodeLostError: there is no daemon; the message says where and what to do.
+            LimitError: the daemon has as many sessions as it may.
+        """
+        _fork.check()
+        namespace = namespace or os.environ.get("TUTTI_NAMESPACE") or "default"
+        to_name(namespace, "namespace")
+        label = to_name(label or os.path.basename(sys.argv[0] or "") or "python", "label")
+        self._connection = _Connection(_paths.resolve_socket_dir(socket_dir), namespace, label)
+        self._finalizer = weakref.finalize(self, self._connection.close)
+        self._finalizer.atexit = False  # _close_all does it, and waits
+        self._namespace = namespace
+
+    @property
+    def namespace(self) -> str:
+        """What scopes its groups."""
+        return self._namespace
+
+    @property
+    def session_id(self) -> int:
+        """Names the session in `tutti sessions`."""
+        return int(self._connection.session.welcome.session_id)
+
+    @property
+    def lost(self) -> CollectiveError | None:
+        """Why the session has ended: the daemon died, or `close` was called. Else None."""
+        return self._connection.session.ended
+
+    def join(
+        self,
+        group: str,
+        rank: int,
+        world_size: int,
+        *,
+        backend: str = "auto",
+        work_timeout: float | None = None,
+        timeout: float | None = None,
+    ) -> Group:
+        """Takes seat `rank` of `group`, and returns when all ranks have joined.
+
+        All ranks must agree on everything but `rank` and `timeout`.
+
+        Args:
+            group: any text of 1 to 256 bytes in UTF-8.
+            rank: 0 to world_size - 1.
+            world_size: how many ranks the group has.
+            backend: "auto", or a backend that the daemon has.
+            work_timeout: deadline in seconds of works that set none; None: the daemon's default.
+            timeout: how long to wait for the other ranks, in seconds; None: the daemon's default.
+
+        Raises:
+            DeadlineError: naming the ranks that have not joined.
+            MismatchError: the joiners disagree, naming both sides.
+            CollectiveError: the seat is taken by a living process (cause SEAT_TAKEN), and others.
+        """
+        _fork.check()
+        world_size = to_int(world_size, "world_size", 1, 1 << 32)
+        request = _wire.client.JoinGroupRequest(
+            group=to_name(group, "group"),
+            rank=to_int(rank, "rank", 0, world_size),
+            world_size=world_size,
+            backend=to_name(backend, "backend"),
+            work_timeout_ms=to_milliseconds(work_timeout, "work_timeout"),
+            join_timeout_ms=to_milliseconds(timeout),
+        )
+        limit_s = _JOIN_TIMEOUT_MAX_S if timeout is None else timeout + _JOIN_GRACE_S
+        joined = self._connection.call("JoinGroup", request, limit_s, f"joining group {group!r}")
+        return Group(self, group, int(request.rank), world_size, joined, work_timeout)
+
+    def empty(
+        self, shape: int | Sequence[int], dtype: npt.DTypeLike = np.float64
+    ) -> npt.NDArray[Any]:
+        """A NumPy array of arbitrary content that lives in an arena: operations don't copy it.
+
+        The memory is the array's own until the last view of it is gone, also after `close`.
+        """
+        _fork.check()
+        return self._pool.array(_to_shape(shape), dtype)
+
+    def zeros(
+        self, shape: int | Sequence[int], dtype: npt.DTypeLike = np.float64
+    ) -> npt.NDArray[Any]:
+        """As `empty`, filled with zeros."""
+        array = self.empty(shape, dtype)
+        array.fill(0)
+        return array
+
+    def from_numpy(self, array: npt.ArrayLike) -> npt.NDArray[Any]:
+        """A copy of `array` that lives in an arena."""
+        source = np.asarray(array)
+        copy = self.empty(source.shape, source.dtype)
+        np.copyto(copy, source)
+        return copy
+
+    def release_unused_memory(self) -> int:
+        """Gives arenas that hold nothing back to the node. Returns how many bytes that were."""
+        _fork.check()
+        return self._connection.memory.release_unused()
+
+    def close(self) -> None:
+        """Ends the session. Idempotent; waits for nobody.
+
+        This process leaves its groups; works still in flight fail with GroupClosedError. Arrays
+        that live in arenas stay valid.
+        """
+        _fork.check()
+        self._finalizer()
+        self._connection.join()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "" if self.lost is None else f", ended: {self.lost}"
+        return f"<Client of {self._connection.socket_dir}, session {self.session_id}{state}>"
+
+    # For Group.
+
+    @property
+    def _pool(self) -> Pool:
+        return self._connection.memory.pool
+
+    @property
+    def _lane(self) -> Lane:
+        lane = self._connection.lane
+        assert lane is not None  # made in the constructor
+        return lane
+
+    def _leave(self, membership: int) -> None:
+        request = _wire.client.LeaveGroupRequest(membership=membership)
+        with contextlib.suppress(CollectiveError):  # then the session has ended, or does so soon
+            self._lane.flush(membership, _LEAVE_TIMEOUT_S)
+            self._connection.call("LeaveGroup", request, _LEAVE_TIMEOUT_S, "leaving a group")
+
+
+class _Connection:
+    """What a client consists of, apart from it: threads refer to this, so a client can be dropped.
+
+    Thread-safe. Whatever ends it, it ends on the session's thread, in `_on_lost`.
+    """
+
+    def __init__(self, socket_dir: Path, namespace: str, label: str) -> None:
+        self.socket_dir = socket_dir
+        self._channel: grpc.Channel | None = None
+        self.lane: Lane | None = None
+        self.session = Session(socket_dir, namespace, label, self._on_lost)
+        try:
+            _open_connections.add(self)
+            self.memory = Memory(self.session)
+            self._channel = _rpc.open_channel(socket_dir)
+            _fork.register(self)
+            self._stub = _rpc.ClientStub(self._channel, self.session.welcome.token)
+            self.lane = Lane(self._stub, self._give_up)
+            if self.session.ended is not None:
+                self._on_lost(self.session.ended)  # which came too early for the lane
+            self.lane.wait_attached()
+        except BaseException:
+            self.close()
+            raise
+
+    def call(self, method: str, request: Any, limit_s: float, what: str) -> Any:
+        """Calls ClientService, with the deadline `limit_s`. Raises CollectiveErrors."""
+        try:
+            call = self._stub.unary(method, request, limit_s)
+        except ValueError:  # the channel is closed
+            raise self._why_ended() from None
+        try:
+            return call.result()
+        except grpc.FutureCancelledError:
+            raise self._why_ended() from None
+        except grpc.RpcError as error:
+            reason = _rpc.error_of_call(error, what)
+            # If the daemon is dying, all its sockets tell, in any order. One error for one event.
+            if isinstance(reason, NodeLostError) and reason.cause is Cause.NODE_LOST:
+                self.session.join(_LOST_GRACE_S)
+            raise copy.copy(self.session.ended) or reason from None
+        except BaseException:  # KeyboardInterrupt: gives a seat back that is not taken yet
+            call.cancel()
+            raise
+
+    def close(self) -> None:
+        """Lets it end. Takes no lock and does not wait: the garbage collector may call it."""
+        self.session.close(GroupClosedError("the client was closed"))
+
+    def join(self) -> None:
+        """Waits until it has ended."""
+        self.session.join(_CLOSE_TIMEOUT_S)
+        if self.lane is not None:
+            self.lane.join(_CLOSE_TIMEOUT_S)
+
+    # See _fork.Forkable.
+
+    def before_fork(self) -> None:
+        if self.lane is not None:
+            self.lane.pause()
+
+    def after_fork_in_parent(self) -> None:
+        if self.lane is not None:
+            self.lane.resume()
+
+    def after_fork_in_child(self) -> list[object]:
+        self.session.forked()
+        return [self._channel, self.lane]
+
+    def _why_ended(self) -> CollectiveError:
+        self.session.join(_LOST_GRACE_S)
+        return copy.copy(self.session.ended) or NodeLostError("the session has ended")
+
+    def _give_up(self, error: CollectiveError) -> None:
+        self.session.close(error, goodbye=False)
+
+    def _on_lost(self, error: CollectiveError) -> None:
+        if self.lane is not None:
+            self.lane.close(error)
+        if self._channel is not None:
+            self._channel.close()
+
+
+_open_connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    """At the interpreter's end: says goodbye, and ends the threads before gRPC is torn down."""
+    connections = list(_open_connections)
+    for connection in connections:
+        connection.close()
+    for connection in connections:
+        connection.join()
+
+
+atexit.register(_close_all)
+
+
+def _to_shape(shape: int | Sequence[int]) -> tuple[int, ...]:
+    lengths = shape if isinstance(shape, Sequence) else (shape,)
+    return tuple(to_int(length, "shape", 0, 1 << 62) for length in lengths)

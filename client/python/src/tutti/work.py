@@ -1,0 +1,126 @@
+"""`Work`: the handle of one submitted operation."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import threading
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+from tutti import _fork
+from tutti.errors import CollectiveError, NodeLostError
+
+if TYPE_CHECKING:
+    from tutti.tensors import Bound
+
+__all__ = ["Work"]
+
+# The daemon ends works at their deadline. One that it has not ended so much later never will be:
+# the daemon is stopped or stuck, though its process is there.
+_DAEMON_GRACE_S = 10.0
+
+
+class Work:
+    """One submitted operation. Wait for it with `wait()` or `await`.
+
+    Keeps its tensors alive until it has completed; don't touch them before. Thread-safe; any number
+    of threads and coroutines may wait. On failure no tensor has been written.
+    """
+
+    def __init__(
+        self, description: str, owner: object, bound: Bound | None, timeout_s: float | None
+    ) -> None:
+        """Made by Group. `owner` lives until completion; `timeout_s` None: not known here."""
+        self._description = description
+        self._owner: object | None = owner
+        self._bound = bound
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        self._error: BaseException | None = None
+        self._callbacks: list[Callable[[], None]] = []
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Returns when the operation has succeeded, and its result is in the tensor.
+
+        `timeout` in seconds only ends the waiting, with TimeoutError: the operation goes on, and
+        has its own deadline. Raises the operation's CollectiveError.
+        """
+        if not self._done.is_set():
+            _fork.check()
+            self._wait(timeout)
+        if self._error is not None:
+            # Each waiter raises its own, for a traceback belongs to one.
+            raise copy.copy(self._error)
+
+    def done(self) -> bool:
+        """True once the operation has ended, well or badly."""
+        return self._done.is_set()
+
+    def exception(self) -> BaseException | None:
+        """The operation's error; None if it has succeeded. Raises RuntimeError if it isn't done."""
+        if not self._done.is_set():
+            raise RuntimeError(f"{self._description} is not done")
+        return self._error
+
+    def __await__(self) -> Generator[Any, None, None]:
+        """As `wait()`, in asyncio. Cancelling the task only ends the waiting."""
+        if not self._done.is_set():
+            _fork.check()
+            loop = asyncio.get_running_loop()
+            waiter = loop.create_future()
+
+            def wake() -> None:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+            def on_done() -> None:
+                with contextlib.suppress(RuntimeError):  # the loop has been closed
+                    loop.call_soon_threadsafe(wake)
+
+            self._when_done(on_done)
+            yield from waiter
+        self.wait()
+
+    def __repr__(self) -> str:
+        state = "pending"
+        if self._done.is_set():
+            state = "done" if self._error is None else f"failed: {self._error}"
+        return f"<Work {self._description}: {state}>"
+
+    def _wait(self, timeout: float | None) -> None:
+        limit = None if self._timeout_s is None else self._timeout_s + _DAEMON_GRACE_S
+        if timeout is not None and (limit is None or timeout < limit):
+            if not self._done.wait(timeout):
+                raise TimeoutError(f"{self._description} is still pending after {timeout:g} s")
+        elif not self._done.wait(limit):
+            raise NodeLostError(
+                f"{self._description}: the daemon has not ended it {_DAEMON_GRACE_S:g} s after its "
+                "deadline. The daemon may be stopped (`tutti status`)"
+            )
+
+    def _when_done(self, callback: Callable[[], None]) -> None:
+        with self._lock:
+            if not self._done.is_set():
+                self._callbacks.append(callback)
+                return
+        callback()
+
+    def _complete(self, error: CollectiveError | None) -> None:
+        """Ends the work: copies staged results back if it has succeeded. On the lane's thread."""
+        failed: BaseException | None = error
+        if self._bound is not None:
+            try:
+                self._bound.finish(error is None)
+            except Exception as broken:  # of the copy; the lane must go on
+                failed = broken
+        with self._lock:
+            self._error = failed
+            self._bound = None
+            self._owner = None
+            callbacks, self._callbacks = self._callbacks, []
+            self._done.set()
+        for callback in callbacks:
+            callback()

@@ -1,0 +1,109 @@
+"""The stream lane: numbering, resuming, acknowledging, limits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import in_threads
+from fake_daemon import FakeDaemon, wait_until
+
+import tutti
+from tutti import _wire
+
+
+def test_numbers_have_no_gaps_from_many_threads(client: tutti.Client, daemon: FakeDaemon) -> None:
+    groups = [client.join(f"g{n}", 0, 1) for n in range(4)]
+    in_threads(4, lambda n: [groups[n].barrier() for _ in range(100)])
+    assert [work.number for work in daemon.works] == list(range(1, 401))
+
+
+def test_completions_are_acknowledged(single: tutti.Group, daemon: FakeDaemon) -> None:
+    session = next(iter(daemon.sessions.values()))
+    for _ in range(200):
+        single.barrier()
+    daemon.wait_for(lambda: session.acknowledged >= 180)
+    assert len(session.completions) <= 32
+
+
+def test_a_broken_stream_fails_nothing(single: tutti.Group, daemon: FakeDaemon) -> None:
+    for round_number in range(5):
+        daemon.hold = True
+        array = np.full(10, 3.0)
+        works = [single.allreduce(array, async_op=True) for _ in range(20)]
+        if round_number % 2:
+            daemon.wait_for(lambda: len(daemon.works) % 20 == 0)
+        streams = daemon.streams
+        daemon.break_streams()
+        daemon.wait_for(lambda before=streams: daemon.streams > before)
+        daemon.release()
+        for work in works:
+            work.wait(10)
+        assert (array == 3).all()
+    assert [work.number for work in daemon.works] == list(range(1, 101))
+
+
+def test_completions_lost_with_the_stream_are_sent_again(
+    single: tutti.Group, daemon: FakeDaemon
+) -> None:
+    session = next(iter(daemon.sessions.values()))
+    daemon.hold = True
+    works = [single.barrier(async_op=True) for _ in range(5)]
+    daemon.wait_for(lambda: len(daemon.works) == 5)
+    with daemon.lock:
+        stream, session.stream = session.stream, None
+        assert stream is not None
+        daemon.release()
+        stream.put(None)
+    for work in works:
+        work.wait(10)
+
+
+def test_known_completions_are_ignored(single: tutti.Group, daemon: FakeDaemon) -> None:
+    session = next(iter(daemon.sessions.values()))
+    single.barrier()
+    with daemon.lock:
+        daemon._send(session, session.completions[-1])
+    single.barrier()
+
+
+def test_a_gap_in_completions_ends_the_session(
+    single: tutti.Group, daemon: FakeDaemon, client: tutti.Client
+) -> None:
+    session = next(iter(daemon.sessions.values()))
+    session.serial += 1
+    with pytest.raises(tutti.CollectiveError, match="completion 2 follows 0") as caught:
+        single.barrier()
+    assert caught.value.cause is tutti.Cause.PROTOCOL
+    wait_until(lambda: client.lost is not None)
+
+
+def test_a_refused_attach_ends_the_session(client: tutti.Client, daemon: FakeDaemon) -> None:
+    group = client.join("g", 0, 1)
+    daemon.hold = True
+    work = group.barrier(async_op=True)
+    with daemon.lock:
+        (token, session) = next(iter(daemon.sessions.items()))
+        del daemon.sessions[token]
+        assert session.stream is not None
+        session.stream.put(None)
+    with pytest.raises(tutti.GroupClosedError, match="no such session"):
+        work.wait(10)
+    daemon.sessions[token] = session
+    assert client.lost is not None
+
+
+def test_submitting_waits_while_too_many_are_in_flight(
+    monkeypatch: pytest.MonkeyPatch, daemon: FakeDaemon
+) -> None:
+    monkeypatch.setattr(_wire, "WORKS_IN_FLIGHT_MAX", 8)
+    most = 0
+    with tutti.Client() as client:
+        group = client.join("g", 0, 1)
+        works = []
+        for _ in range(100):
+            works.append(group.barrier(async_op=True))
+            most = max(most, sum(not work.done() for work in works))
+        for work in works:
+            work.wait(10)
+    assert most <= 9  # one may have completed between the count's looks
+    assert len(daemon.works) == 100
