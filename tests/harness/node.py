@@ -1,0 +1,229 @@
+"""One node under test: a daemon in a directory of its own, its admin socket, its ranks.
+
+    node = Node()
+    ranks = node.new_ranks(4)
+    node.end_of_test(failed=False)
+    node.close()
+
+What it made it ends, in the right order and with deadlines, however it is doing.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import resource
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+
+import checks
+from admin import Admin
+from rank import Rank
+from waiting import DEADLINE_S, OutOfTime, wait_for_exit
+
+_LOG_TAIL_LINES = 60
+
+
+class Daemon:
+    """A tuttid process. It is ready when made."""
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        settings: Sequence[str] = (),
+        descriptors_max: int | None = None,
+    ) -> None:
+        self.folder = folder
+        self.socket_dir = folder / "s"
+        self.log_path = folder / "tuttid.log"
+        self._start(settings, descriptors_max)
+
+    def _start(self, settings: Sequence[str], descriptors_max: int | None) -> None:
+        notified = self.folder / "notify.sock"
+        notified.unlink(missing_ok=True)
+
+        def limit() -> None:
+            if descriptors_max is not None:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors_max, descriptors_max))
+
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
+            ready.bind(str(notified))
+            with self.log_path.open("ab") as log:
+                self.process = subprocess.Popen(
+                    [os.environ["TUTTID"], f"--socket_dir={self.socket_dir}", *settings],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env={**os.environ, "NOTIFY_SOCKET": str(notified)},
+                    preexec_fn=limit,
+                )
+            self.pid = self.process.pid
+            self.pidfd = os.pidfd_open(self.pid)
+            self._wait_ready(ready)
+
+    def _wait_ready(self, ready: socket.socket) -> None:
+        poll = select.poll()
+        poll.register(ready, select.POLLIN)
+        poll.register(self.pidfd, select.POLLIN)
+        while True:
+            events = dict(poll.poll(DEADLINE_S * 1000))
+            if not events:
+                raise OutOfTime(f"tuttid was not ready in {DEADLINE_S:g} s\n{self.log_tail()}")
+            if ready.fileno() not in events:
+                raise AssertionError(f"tuttid ended: {self.wait_exit()}\n{self.log_tail()}")
+            if b"READY=1" in ready.recv(4096):
+                return
+
+    def signal(self, number: int) -> None:
+        signal.pidfd_send_signal(self.pidfd, number)
+
+    def wait_exit(self, timeout_s: float = DEADLINE_S) -> int:
+        """Returns the exit status; negative for a signal."""
+        wait_for_exit(self.pidfd, f"tuttid (pid {self.pid})", timeout_s)
+        return self.process.wait()
+
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def log_tail(self) -> str:
+        return "\n".join(self.log().splitlines()[-_LOG_TAIL_LINES:])
+
+    def close(self) -> None:
+        """Ends it at once. Idempotent."""
+        if self.pidfd < 0:
+            return
+        if self.alive():
+            self.signal(signal.SIGKILL)
+        self.wait_exit()
+        os.close(self.pidfd)
+        self.pidfd = -1
+
+
+class Node:
+    """A daemon, its admin socket, and the ranks of a test."""
+
+    def __init__(self, settings: Sequence[str] = (), descriptors_max: int | None = None) -> None:
+        self._folder = pathlib.Path(tempfile.mkdtemp(prefix="tutti-"))
+        self._ranks: list[Rank] = []
+        self.daemon = Daemon(self._folder, settings, descriptors_max)
+        self.admin = Admin(self.daemon.socket_dir)
+        # A test that ends the daemon says so, or it has failed.
+        self.may_end = False
+
+    @property
+    def socket_dir(self) -> pathlib.Path:
+        return self.daemon.socket_dir
+
+    @property
+    def pid(self) -> int:
+        return self.daemon.pid
+
+    # --- Ranks ---
+
+    def start_rank(
+        self, namespace: str = "default", before: Callable[[], None] | None = None
+    ) -> Rank:
+        """A process that is not connected yet."""
+        rank = Rank(str(self.socket_dir), namespace, before)
+        self._ranks.append(rank)
+        return rank
+
+    def new_rank(self, namespace: str = "default") -> Rank:
+        return self.start_rank(namespace).connect()
+
+    def new_ranks(self, count: int, namespace: str = "default") -> list[Rank]:
+        ranks = [self.start_rank(namespace) for _ in range(count)]
+        for rank in ranks:
+            rank.send_connect()
+        for rank in ranks:
+            rank.receive_connected()
+        return ranks
+
+    def close_rank(self, rank: Rank) -> None:
+        rank.close()
+        self._ranks.remove(rank)
+
+    # --- Checks ---
+
+    def usage(self) -> checks.Usage:
+        return checks.usage_of(self.pid, self.admin)
+
+    def check_alive(self) -> None:
+        checks.check_alive(self.daemon.pidfd, self.pid, self.admin)
+
+    def check_clean(self) -> None:
+        """At the end of each test: the daemon lives, and once its clients are gone nothing of them
+        is left.
+        """
+        self.check_alive()
+        for rank in list(self._ranks):
+            self.close_rank(rank)
+        status = self.admin.fresh_status()
+        left = {
+            name: getattr(status, name)
+            for name in ("sessions", "groups", "works_pending", "arena_bytes")
+            if getattr(status, name)
+        }
+        maps = pathlib.Path(f"/proc/{self.pid}/maps").read_text()
+        if "/memfd:" in maps:
+            left["arena_mappings"] = maps.count("/memfd:")
+        if left:
+            raise checks.Broken(f"all clients are gone, and there is still {left}")
+
+    # --- The end ---
+
+    def diagnose(self) -> str:
+        """What helps to understand a failure: states, stacks, the end of the log."""
+        parts = [f"--- tuttid (pid {self.pid}), the end of its log ---", self.daemon.log_tail()]
+        processes = [("tuttid", self.pid), *((str(rank), rank.pid) for rank in self._ranks)]
+        for name, pid in processes:
+            parts += [f"--- stacks of {name} ---", _stacks(pid)]
+        return "\n".join(parts)
+
+    def close(self) -> None:
+        for rank in self._ranks:
+            rank.close()
+        self.admin.close()
+        self.daemon.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def end_of_test(self, failed: bool) -> None:
+        """What every test checks at its end, or what helps if it has failed."""
+        if not failed and not self.may_end:
+            try:
+                return self.check_clean()
+            except BaseException:
+                print(self.diagnose(), file=sys.stderr)
+                raise
+        if failed:
+            print(self.diagnose(), file=sys.stderr)
+
+
+def _stacks(pid: int) -> str:
+    """By gdb if there is one; else what the kernel tells."""
+    if shutil.which("gdb"):
+        command = ["gdb", "-p", str(pid), "-batch", "-ex", "thread apply all bt 12"]
+        try:
+            result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+            lines = result.stdout.splitlines()
+            return "\n".join(line for line in lines if line.startswith(("Thread", "#")))
+        except subprocess.TimeoutExpired:
+            return "gdb did not answer"
+    lines = []
+    for task in sorted(pathlib.Path(f"/proc/{pid}/task").glob("*")):
+        try:
+            name = (task / "comm").read_text().strip()
+            waits = (task / "wchan").read_text().strip()
+            lines.append(f"{task.name} {name}: in {waits or '?'}")
+        except OSError:
+            continue
+    return "\n".join(lines)
