@@ -22,9 +22,9 @@ TEST_CASE("Destroying the pool runs what has been posted") {
 
 TEST_CASE("Tasks may post tasks, also while the pool is being destroyed") {
   std::atomic<int> done{0};
+  std::latch posted(1);
   {
     WorkerPool pool("test", 2);
-    std::latch posted(1);
     pool.Post([&] {
       posted.wait();
       pool.Post([&] {

@@ -4,8 +4,8 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
-#include "base/mutex.h"
 #include "base/failpoint.h"
+#include "base/mutex.h"
 
 namespace tutti {
 namespace {

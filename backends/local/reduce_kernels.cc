@@ -35,10 +35,10 @@ inline T Combine(T a, T b) {
   } else if constexpr (op == ReduceOp::kProduct) {
     return static_cast<T>(static_cast<A>(a) * static_cast<A>(b));
   } else if constexpr (std::is_floating_point_v<T>) {
-    // Takes `a` if it is NaN, and `b` if only that is, for then the comparison is false. Bitwise
-    // or, for without a branch the loop vectorizes.
-    const int in_order = static_cast<int>(op == ReduceOp::kMin ? a <= b : a >= b);
-    return (in_order | static_cast<int>(a != a)) != 0 ? a : b;
+    // A comparison with NaN is false: so the first takes `b` if that is NaN, the second `a`. Two
+    // selections, for without a branch the loop vectorizes.
+    const T chosen = (op == ReduceOp::kMin ? a <= b : a >= b) ? a : b;
+    return a != a ? a : chosen;
   } else {
     if constexpr (op == ReduceOp::kMin) return a < b ? a : b;
     if constexpr (op == ReduceOp::kMax) return a > b ? a : b;

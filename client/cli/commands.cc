@@ -77,6 +77,18 @@ absl::StatusOr<Overview> Look(const CommandOptions& options) {
   return overview;
 }
 
+// Also takes "namespace/name", which is how the tables show it.
+absl::StatusOr<v1::GetGroupResponse> FindGroup(Admin* admin, const std::string& name,
+                                               const std::string& name_space) {
+  auto group = admin->GetGroup(name, name_space);
+  const size_t slash = name.find('/');
+  if (!absl::IsNotFound(group.status()) || !name_space.empty() || slash == std::string::npos) {
+    return group;
+  }
+  auto split = admin->GetGroup(name.substr(slash + 1), name.substr(0, slash));
+  return split.ok() ? split : group;
+}
+
 int ExitCodeOf(const CommandOptions& options, const Overview& overview) {
   const bool problem =
       options.check && !FindProblems(overview.status, overview.groups, overview.details).empty();
@@ -107,10 +119,9 @@ CommandResult RunGroups(const CommandOptions& options) {
 
 CommandResult RunGroup(const CommandOptions& options, const std::string& name,
                        const std::string& name_space) {
-  CommandResult result;
   v1::GroupSummary summary;
-  result = Show(
-      options, [&](Admin* admin) { return admin->GetGroup(name, name_space); },
+  CommandResult result = Show(
+      options, [&](Admin* admin) { return FindGroup(admin, name, name_space); },
       [&](const v1::GetGroupResponse& group) {
         summary = group.summary();
         return RenderGroup(group, options.style);

@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "base/failure.h"
 #include "client/cli/problems.h"
 #include "client/cli/render.h"
@@ -40,6 +41,12 @@ std::string Head(const v1::GroupSummary& summary, const Style& style) {
       Count(std::round(summary.bytes_per_second())), " bytes/s\n");
 }
 
+// What the daemon says about a rank, without the name of the group that the screen is about.
+std::string Detail(const v1::RankStatus& rank, const v1::GroupSummary& summary) {
+  const std::string of_group = absl::StrCat(" of group \"", summary.name(), "\"");
+  return Escaped(absl::StrReplaceAll(rank.detail(), {{of_group, ""}}));
+}
+
 std::string RankTable(const v1::GetGroupResponse& group, const Style& style) {
   Table table(style.width, 5);
   for (const char* const name : {"RANK", "PID", "SESSION"}) {
@@ -54,7 +61,7 @@ std::string RankTable(const v1::GetGroupResponse& group, const Style& style) {
     table.AddRow({Cell{absl::StrCat(rank.rank())}, Cell{OrDash(rank.pid())},
                   Cell{OrDash(rank.session())},
                   Cell{Describe(rank.activity()), ColorOf(rank.activity())}, Cell{last},
-                  Cell{Escaped(rank.detail())}});
+                  Cell{Detail(rank, group.summary())}});
   }
   return table.Render(style.color);
 }
@@ -65,9 +72,9 @@ std::string PendingList(const v1::GetGroupResponse& group, const Style& style) {
   for (const v1::OpStatus& op : group.pending()) {
     const std::vector<uint32_t> arrived(op.arrived().begin(), op.arrived().end());
     const std::vector<uint32_t> missing(op.missing().begin(), op.missing().end());
-    absl::StrAppend(&text, Wrapped(absl::StrCat(Describe(op), " ", Describe(op.state()), " for ",
-                                                Age(op.age_ms()), ", arrived: ", Ranks(arrived),
-                                                ", missing: ", Ranks(missing)),
+    absl::StrAppend(&text, Wrapped(absl::StrCat(Describe(op), ": ", Describe(op.state()), " ",
+                                                Age(op.age_ms()), " ago; arrived: ", Ranks(arrived),
+                                                "; missing: ", Ranks(missing)),
                                    style.width, 2));
   }
   const uint64_t shown = static_cast<uint64_t>(group.pending_size());

@@ -25,10 +25,13 @@ v1::Work NewWork(const Seat& seat, CollectiveKind kind, const CallOptions& optio
   return work;
 }
 
-absl::Duration PatienceFor(const Seat& seat, const CallOptions& options) {
+PendingWork::Options NewPending(const Seat& seat, const CallOptions& options) {
   const absl::Duration timeout =
       options.timeout > absl::ZeroDuration() ? options.timeout : seat.work_timeout;
-  return timeout > absl::ZeroDuration() ? timeout + kGrace : kWaitMax;
+  return PendingWork::Options{
+      .group = seat.group,
+      .epoch = seat.epoch,
+      .patience = timeout > absl::ZeroDuration() ? timeout + kGrace : kWaitMax};
 }
 
 void SetSpan(const Tensor& tensor, v1::Span* span) {
@@ -96,7 +99,7 @@ void Stage(Connection* connection, const Plain& plain, bool is_read, bool is_wri
 Work AllReducePlain(const Seat& seat, const Plain& plain, ReduceOp op, const CallOptions& options) {
   v1::Work work = NewWork(seat, CollectiveKind::kAllreduce, options);
   work.set_op(ToProto(op));
-  PendingWork::Options pending{.patience = PatienceFor(seat, options)};
+  PendingWork::Options pending = NewPending(seat, options);
   Stage(seat.connection.get(), plain, /*is_read=*/true, /*is_written=*/true, &work, &pending);
   return Submit(seat, std::move(work), std::move(pending));
 }
@@ -104,7 +107,7 @@ Work AllReducePlain(const Seat& seat, const Plain& plain, ReduceOp op, const Cal
 Work BroadcastPlain(const Seat& seat, const Plain& plain, Rank root, const CallOptions& options) {
   v1::Work work = NewWork(seat, CollectiveKind::kBroadcast, options);
   work.set_root(root);
-  PendingWork::Options pending{.patience = PatienceFor(seat, options)};
+  PendingWork::Options pending = NewPending(seat, options);
   const bool is_root = seat.rank == root;
   Stage(seat.connection.get(), plain, /*is_read=*/is_root, /*is_written=*/!is_root, &work,
         &pending);
@@ -134,7 +137,7 @@ Work Group::AllReduce(const Tensor& input, const Tensor& output, ReduceOp op,
   v1::Work work = NewWork(*seat_, CollectiveKind::kAllreduce, options);
   work.set_dtype(ToProto(input.dtype()));
   work.set_op(ToProto(op));
-  PendingWork::Options pending{.patience = PatienceFor(*seat_, options)};
+  PendingWork::Options pending = NewPending(*seat_, options);
   AddTensor(*seat_->connection, input, work.mutable_inputs(), &pending);
   AddTensor(*seat_->connection, output, work.mutable_outputs(), &pending);
   if (input.dtype() != output.dtype()) {
@@ -149,7 +152,7 @@ Work Group::Broadcast(const Tensor& tensor, Rank root, const CallOptions& option
   v1::Work work = NewWork(*seat_, CollectiveKind::kBroadcast, options);
   work.set_dtype(ToProto(tensor.dtype()));
   work.set_root(root);
-  PendingWork::Options pending{.patience = PatienceFor(*seat_, options)};
+  PendingWork::Options pending = NewPending(*seat_, options);
   AddTensor(*seat_->connection, tensor,
             seat_->rank == root ? work.mutable_inputs() : work.mutable_outputs(), &pending);
   return Submit(*seat_, std::move(work), std::move(pending));
@@ -157,7 +160,7 @@ Work Group::Broadcast(const Tensor& tensor, Rank root, const CallOptions& option
 
 Work Group::Barrier(const CallOptions& options) const {
   return Submit(*seat_, NewWork(*seat_, CollectiveKind::kBarrier, options),
-                PendingWork::Options{.patience = PatienceFor(*seat_, options)});
+                NewPending(*seat_, options));
 }
 
 Work Group::AllReduce(absl::Span<float> values, ReduceOp op, const CallOptions& options) const {

@@ -19,7 +19,13 @@ void PendingWork::Complete(std::optional<Failure> failure) {
   if (done_) return;
   done_ = true;
   failure_ = options_.refused.has_value() ? std::move(options_.refused) : std::move(failure);
-  if (failure_.has_value()) options_.copy_back = nullptr;
+  if (failure_.has_value()) {
+    options_.copy_back = nullptr;
+    if (failure_->group.empty()) {
+      failure_->group = options_.group;
+      failure_->epoch = options_.epoch;
+    }
+  }
   completed_at_ = RealClock().Now();
   tensors = std::move(options_.tensors);
   changed_.notify_all();

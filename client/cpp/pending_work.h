@@ -7,6 +7,7 @@
 #include <functional>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -30,6 +31,9 @@ class PendingWork {
     std::function<void()> copy_back;
     // How it ends for the caller, whatever the daemon says: it could not be submitted as meant.
     std::optional<Failure> refused;
+    // For failures that nobody has put a name to: the session's end, above all.
+    std::string group;
+    uint64_t epoch = 0;
     // How long Wait trusts the daemon: its deadline and some grace.
     absl::Duration patience = kWaitMax;
   };

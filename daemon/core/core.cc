@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/failpoint.h"
 #include "base/log.h"
+#include "base/mutex.h"
 #include "daemon/core/arena_table.h"
 #include "daemon/core/complete.h"
 #include "daemon/core/deadline_queue.h"
@@ -83,7 +84,7 @@ class Core::Impl {
         [done = std::move(done), failure = std::move(failure)] { done(failure); });
   }
   std::shared_ptr<const Snapshot> snapshot() const {
-    absl::MutexLock lock(&snapshot_mutex_);
+    MutexLock lock(&snapshot_mutex_);
     return snapshot_;
   }
 
@@ -109,7 +110,7 @@ class Core::Impl {
   // Tasks that the loop holds find this gone after the core has been destroyed.
   const std::shared_ptr<Impl*> self_ = std::make_shared<Impl*>(this);
 
-  mutable absl::Mutex snapshot_mutex_;
+  mutable Mutex snapshot_mutex_;
   std::shared_ptr<const Snapshot> snapshot_ ABSL_GUARDED_BY(snapshot_mutex_);
 };
 
@@ -292,7 +293,7 @@ void Core::Impl::Publish() {
   snapshot->arena_bytes = arena_account_->bytes;
   snapshot->groups = groups_.Show();
   for (const auto& [id, session] : sessions_) snapshot->sessions.push_back(session->Show());
-  absl::MutexLock lock(&snapshot_mutex_);
+  MutexLock lock(&snapshot_mutex_);
   snapshot_ = std::move(snapshot);
 }
 

@@ -16,8 +16,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "backends/backend.h"
 #include "base/clock.h"
 #include "base/result.h"

@@ -97,10 +97,14 @@ void Acceptor::AcceptSome(const Listener& listener) {
 bool Acceptor::TurnAway(const Listener& listener) {
   if (!reserve_.valid()) return false;
   reserve_.Reset();
-  const bool accepted = AcceptOne(listener.socket.get()).valid();  // and closed
+  UniqueFd connection = AcceptOne(listener.socket.get());
+  if (!connection.valid()) {
+    reserve_ = OpenReserve();
+    return false;
+  }
+  const uint64_t count = turned_away_.fetch_add(1) + 1;
+  connection.Reset();
   reserve_ = OpenReserve();
-  if (!accepted) return false;
-  const uint64_t count = turned_away_.fetch_add(1, std::memory_order_relaxed) + 1;
   if (clock_->Now() - last_logged_ >= kLogPeriod) {
     last_logged_ = clock_->Now();
     LogWarning("accept.refused socket={} reason=\"no descriptor left: raise ulimit -n\" total={}",

@@ -39,7 +39,7 @@ class Acceptor {
   ~Acceptor();
 
   // Connections that were closed at once because no descriptor was left. From any thread.
-  uint64_t turned_away() const { return turned_away_.load(std::memory_order_relaxed); }
+  uint64_t turned_away() const { return turned_away_.load(); }
 
  private:
   Acceptor(const Clock* clock, std::unique_ptr<EventLoop> loop, std::vector<Listener> listeners);

@@ -28,6 +28,7 @@ from rank import Rank
 from waiting import DEADLINE_S, OutOfTime, wait_for_exit
 
 _LOG_TAIL_LINES = 60
+_GDB_TIMEOUT_S = 30
 
 
 class Daemon:
@@ -60,7 +61,9 @@ class Daemon:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env={**os.environ, "NOTIFY_SOCKET": str(notified)},
+                    # One heap: glibc maps another for a thread when it first meets a lock that
+                    # is taken, which would look like a leak of two mappings.
+                    env={**os.environ, "NOTIFY_SOCKET": str(notified), "MALLOC_ARENA_MAX": "1"},
                     preexec_fn=limit,
                 )
             self.pid = self.process.pid
@@ -114,6 +117,8 @@ class Node:
     def __init__(self, settings: Sequence[str] = (), descriptors_max: int | None = None) -> None:
         self._folder = pathlib.Path(tempfile.mkdtemp(prefix="tutti-"))
         self._ranks: list[Rank] = []
+        self._settings = settings
+        self._descriptors_max = descriptors_max
         self.daemon = Daemon(self._folder, settings, descriptors_max)
         self.admin = Admin(self.daemon.socket_dir)
         # A test that ends the daemon says so, or it has failed.
@@ -126,6 +131,13 @@ class Node:
     @property
     def pid(self) -> int:
         return self.daemon.pid
+
+    def restart(self) -> None:
+        """Another daemon in the same directory; the one before has ended."""
+        self.admin.close()
+        self.daemon.close()
+        self.daemon = Daemon(self._folder, self._settings, self._descriptors_max)
+        self.admin = Admin(self.daemon.socket_dir)
 
     # --- Ranks ---
 
@@ -184,9 +196,9 @@ class Node:
     def diagnose(self) -> str:
         """What helps to understand a failure: states, stacks, the end of the log."""
         parts = [f"--- tuttid (pid {self.pid}), the end of its log ---", self.daemon.log_tail()]
-        processes = [("tuttid", self.pid), *((str(rank), rank.pid) for rank in self._ranks)]
-        for name, pid in processes:
-            parts += [f"--- stacks of {name} ---", _stacks(pid)]
+        parts += ["--- its stacks ---", _stacks(self.pid)]
+        for rank in self._ranks:
+            parts += [f"--- {rank} ---", _waits(rank.pid)]
         return "\n".join(parts)
 
     def close(self) -> None:
@@ -209,21 +221,27 @@ class Node:
 
 
 def _stacks(pid: int) -> str:
-    """By gdb if there is one; else what the kernel tells."""
+    """By gdb if there is one; else where in the kernel each thread waits."""
     if shutil.which("gdb"):
-        command = ["gdb", "-p", str(pid), "-batch", "-ex", "thread apply all bt 12"]
+        command = ["gdb", "-p", str(pid), "-batch", "-ex", "thread apply all bt 9"]
         try:
-            result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+            result = subprocess.run(
+                command, capture_output=True, text=True, timeout=_GDB_TIMEOUT_S, check=False
+            )
             lines = result.stdout.splitlines()
-            return "\n".join(line for line in lines if line.startswith(("Thread", "#")))
+            return "\n".join(line[:160] for line in lines if line.startswith(("Thread", "#")))
         except subprocess.TimeoutExpired:
-            return "gdb did not answer"
+            pass
+    return _waits(pid)
+
+
+def _waits(pid: int) -> str:
     lines = []
     for task in sorted(pathlib.Path(f"/proc/{pid}/task").glob("*")):
         try:
             name = (task / "comm").read_text().strip()
-            waits = (task / "wchan").read_text().strip()
-            lines.append(f"{task.name} {name}: in {waits or '?'}")
+            state = (task / "stat").read_text().rpartition(")")[2].split()[0]
+            lines.append(f"{task.name} {name}: {state} in {(task / 'wchan').read_text() or '?'}")
         except OSError:
             continue
     return "\n".join(lines)

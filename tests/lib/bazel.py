@@ -9,7 +9,7 @@ import tempfile
 import urllib.parse
 
 import process
-from report import Outcome, say, skipped
+from report import Outcome, Stopwatch, say, skipped
 
 # The end of what Catch2 prints, in its three forms.
 _ALL_PASSED = re.compile(r"^All tests passed \(\d+ assertions? in (\d+) test cases?\)$", re.M)
@@ -101,10 +101,14 @@ class Bazel:
     def test(self, config: list[str], excluded: dict[str, str], timeout_s: float) -> Outcome:
         """Builds and runs all tests. `excluded`: tags that do not run here, and why."""
         filters = ",".join("-" + tag for tag in excluded)
+        watch = Stopwatch(timeout_s)
+        # First all of the build, so that no test shares its cores with compilers. What does not
+        # build is counted below.
+        self.build(config, ["//..."], timeout_s)
         with tempfile.NamedTemporaryFile(suffix=".json") as events:
             command = self._command + ["test"] + self._options + config
             command += [f"--build_event_json_file={events.name}", f"--test_tag_filters={filters}"]
-            status = process.run(command + ["//..."], timeout_s)
+            status = process.run(command + ["//..."], watch.left_s())
             outcome = count_events(pathlib.Path(events.name).read_text().splitlines())
         if status == _NO_TESTS:
             outcome.add(skipped("no tests in the tree"))

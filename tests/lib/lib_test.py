@@ -172,4 +172,8 @@ def test_the_last_line(capsys, outcome, status):
     assert report.print_summary() == status
     last = capsys.readouterr().out.splitlines()[-1]
     total = Outcome(1 + outcome.passed, outcome.failures, outcome.skips)
-    assert last == f"{total.passed} passed, {len(total.failures)} failed, {len(total.skips)} skipped"
+    assert last == str(total)
+
+
+def test_the_form_of_the_last_line():
+    assert str(Outcome(5, ["a", "b"], ["c"])) == "5 passed, 2 failed, 1 skipped"

@@ -1,4 +1,4 @@
-"""The wire is what proto/api.txtpb says it is, and keeps its rules; each rule is shown a violation."""
+"""The wire is what proto/api.txtpb says, and keeps its rules; each rule is shown a violation."""
 
 import difflib
 

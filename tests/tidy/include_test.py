@@ -25,6 +25,26 @@ def test_every_folder_of_the_product_has_its_arrows():
     assert not unknown, f"not in tests/tidy/includes.py: {sorted(unknown)}"
 
 
+@pytest.mark.parametrize(
+    "path, part",
+    [
+        ("base/testing/fake_clock.h", "base"),
+        ("backends/backend.h", "backends"),
+        ("backends/testing/conformance.h", "backends"),
+        ("backends/local/kernels.h", "backends/local"),
+        ("backends/new/new.h", None),
+        ("daemon/main.cc", "daemon"),
+        ("daemon/core/core.h", "daemon/core"),
+        ("daemon/new/new.h", None),
+        ("client/cpp/examples/sum.cc", "client/cpp"),
+        ("tests/bench/bench.cc", None),
+        ("basement/a.h", None),
+    ],
+)
+def test_knows_the_parts(path, part):
+    assert includes.part_of(path) == part
+
+
 _FORBIDDEN = (
     ("base/a.cc", '#include "shm/ring.h"'),
     ("shm/a.cc", '#include "daemon/core/core.h"'),

@@ -1,8 +1,8 @@
 """Who may include what: the arrows between the parts, as a table and a checker.
 
 Bazel's visibility does not stop an include of a system header (a target without any dependency may
-include <grpcpp/grpcpp.h>), and lets a folder add any dependency that its own BUILD file asks for. So
-the arrows are checked where they show: in the text of the includes.
+include <grpcpp/grpcpp.h>), and lets a folder add any dependency that its own BUILD file asks for.
+So the arrows are checked where they show: in the text of the includes.
 """
 
 import re
@@ -10,8 +10,7 @@ import re
 from tree import Finding, is_test
 
 # Part -> the parts whose headers it may include, itself aside. A part is a folder with all that is
-# below it, unless a longer name of this table fits. `backends` alone is the interface, and the files
-# directly in `daemon` are its main.
+# below it, unless a longer name of this table fits.
 ARROWS: dict[str, set[str]] = {
     "base": set(),
     "proto": {"base"},
@@ -21,10 +20,12 @@ ARROWS: dict[str, set[str]] = {
     "backends/gloo": {"backends", "base"},
     "backends/nccl": {"backends", "base"},
     "daemon/core": {"backends", "shm", "base"},
+    "daemon/config": {"daemon/core", "proto", "base"},
     "daemon/transport": {"daemon/core", "proto", "backends", "shm", "base"},
     "daemon/peer": {"daemon/core", "proto", "backends", "shm", "base"},
     "daemon": {
         "daemon/core",
+        "daemon/config",
         "daemon/transport",
         "daemon/peer",
         "backends",
@@ -39,8 +40,20 @@ ARROWS: dict[str, set[str]] = {
     "client/cli": {"proto", "base"},
 }
 
+# These two are only the files directly in them, the daemon's main and the interface of the backends:
+# a folder below them is a part of its own.
+_WITHOUT_FOLDERS = ("daemon", "backends")
+
 # Parts that speak gRPC and protobuf.
-_WIRE = ("proto", "daemon", "daemon/transport", "daemon/peer", "client/cpp", "client/cli")
+_WIRE = (
+    "proto",
+    "daemon",
+    "daemon/config",
+    "daemon/transport",
+    "daemon/peer",
+    "client/cpp",
+    "client/cli",
+)
 
 # What an include starts with -> the parts that may have it. The first that fits counts.
 LIBRARIES: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -62,8 +75,11 @@ _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"\n]+)[>"]', re.M)
 
 def part_of(path: str) -> str | None:
     """The part that holds `path`; None outside of all (tests/ and bazel/ may include anything)."""
-    fitting = [part for part in ARROWS if path.startswith(part + "/")]
-    return max(fitting, key=len, default=None)
+    # What only the tests of a part use belongs to it.
+    folder = path.rpartition("/")[0].removesuffix("/testing")
+    fitting = [part for part in ARROWS if f"{folder}/".startswith(f"{part}/")]
+    part = max(fitting, key=len, default=None)
+    return None if part in _WITHOUT_FOLDERS and folder != part else part
 
 
 def _check_library(part: str, name: str) -> str | None:

@@ -106,7 +106,7 @@ def check_function_size(path: str, text: str) -> list[Finding]:
     else:
         return []
     return [
-        Finding(path, first, f"{last - first + 1} lines in a function, and {FUNCTION_LINES_MAX} is long")
+        Finding(path, first, f"a function of {last - first + 1} lines: under {FUNCTION_LINES_MAX}")
         for first, last in functions
         if last - first + 1 >= FUNCTION_LINES_MAX
     ]
@@ -141,8 +141,8 @@ _BANNED_CPP = (
     ),
     Banned(
         r"\bcatch\s*\(",
-        "no exceptions: absl::Status; only Gloo throws, and is caught where it is called",
-        allowed=("backends/gloo/",),
+        "no exceptions: absl::Status; Gloo and CLI11 throw, and are caught where they are called",
+        allowed=("backends/gloo/", "client/cli/main.cc"),
     ),
     Banned(
         r"\b(Wait|Await|LockWhen|ReaderLockWhen|WriterLockWhen|WaitForNotification)"
@@ -210,15 +210,18 @@ def check_changelog(path: str, text: str) -> list[Finding]:
             wanted = "'## Unreleased' or '## 1.2.3 (2026-01-31)'"
             findings.append(Finding(path, number + 1, f"a section is {wanted}"))
     for number in range(releases[0] + 1 if releases else 0, len(lines)):
-        if re.match(r"\S", lines[number]) and not re.match(r"(\*|-|##|###) \S", lines[number]):
+        line = lines[number]
+        if re.match(r"\S", line) and not re.match(r"(\*|-|##|###) \S", line):
             message = "a change is one item: '* what users notice'"
             findings.append(Finding(path, number + 1, message))
     return findings
 
 
 def check_is_built(path: str, name: str, build_file: str) -> list[Finding]:
-    """`name`: how the nearest BUILD.bazel above `path`, whose text is `build_file`, must call it."""
-    if "glob(" in build_file or f'"{name}"' in build_file:
+    """`build_file`: the text of the BUILD.bazel nearest above `path`, where it is called `name`."""
+    # A list of tests may make the names of the files from those of the targets.
+    target = name.removesuffix(".cc")
+    if "glob(" in build_file or f'"{name}"' in build_file or f'"{target}"' in build_file:
         return []
     return [Finding(path, 1, "not in any target of its BUILD.bazel: nothing compiles it")]
 

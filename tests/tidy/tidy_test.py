@@ -118,6 +118,8 @@ _PLANTED = (
     ("shm/a.cc", "queue.GoToSleep();", True),
     ("shm/a.cc", "} catch (const std::exception& e) {", False),
     ("backends/gloo/a.cc", "} catch (const std::exception& e) {", True),
+    ("client/cli/main.cc", "} catch (const CLI::ParseError& e) {", True),
+    ("client/cli/watch.cc", "} catch (const CLI::ParseError& e) {", False),
     ("daemon/core/a.cc", "mutex.AwaitWithTimeout(c, t);", False),
     ("daemon/core/a.cc", "condition.WaitWithTimeout(&mutex, t);", False),
     ("daemon/core/a.cc", "n.WaitForNotificationWithTimeout(t);", False),
@@ -183,3 +185,5 @@ def test_finds_a_bad_changelog(old, new):
 def test_finds_a_source_that_nothing_builds():
     assert style.check_is_built("base/a.cc", "a.cc", 'srcs = ["aa.cc"]')
     assert not style.check_is_built("base/a.cc", "a.cc", 'srcs = ["a.cc"]')
+    assert style.check_is_built("base/a_test.cc", "a_test.cc", 'name = "test"')
+    assert not style.check_is_built("base/a_test.cc", "a_test.cc", 'for name in ["a_test"]')

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fake_daemon import FakeDaemon
+from ranks import in_threads
 
 import tutti
 
@@ -46,25 +45,3 @@ def single(client: tutti.Client) -> tutti.Group:
 def pair(client: tutti.Client) -> list[tutti.Group]:
     """Both ranks of a group of two, in one session."""
     return in_threads(2, lambda rank: client.join("pair", rank, 2))
-
-
-def in_threads(count: int, body: Callable[[int], Any]) -> list[Any]:
-    """Runs body(0) to body(count - 1) at once; returns what they return, raises what one raises."""
-    results: list[Any] = [None] * count
-    errors: list[BaseException] = []
-
-    def run(index: int) -> None:
-        try:
-            results[index] = body(index)
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(index,)) for index in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-        assert not thread.is_alive(), "a rank hangs"
-    if errors:
-        raise errors[0]
-    return results

@@ -74,9 +74,9 @@ class FakeDaemon:
         self.memberships: dict[int, tuple[FakeGroup, int]] = {}
         self.requests: list[str] = []
         self.works: list[Any] = []
-        self.works_at_leave: list[int] = []
         self.streams = 0
         self.hold = False
+        self.in_flight_max = 1024
         self.arena_limit = 1 << 40
         self.next = 1
         self._grpc = grpc.server(futures.ThreadPoolExecutor(64))
@@ -187,6 +187,7 @@ class FakeDaemon:
             reply.welcome.token = session.token
             reply.welcome.protocol_version = 1
             reply.welcome.daemon_version = "fake"
+            reply.welcome.works_in_flight_max = self.in_flight_max
         elif kind == "create_arena":
             size = request.create_arena.size_bytes
             assert size > 0 and size % 4096 == 0
@@ -258,13 +259,17 @@ class FakeDaemon:
             number = self.next
             self.next += 1
             self.memberships[number] = (group, request.rank)
-            return client_pb2.JoinGroupResponse(membership=number, epoch=group.epoch)
+            timeout_ms = request.work_timeout_ms or 300_000
+            return client_pb2.JoinGroupResponse(
+                membership=number, epoch=group.epoch, work_timeout_ms=timeout_ms
+            )
 
     def _leave(self, request: Any, context: Any) -> Any:
-        del context
         with self.lock:
+            session = self._session_of(context)
+            assert self.lock.wait_for(lambda: session.received >= request.after_work, 10)
+            self.requests.append(f"leave after {request.after_work}")
             group, rank = self.memberships.pop(request.membership, (None, 0))
-            self.works_at_leave.append(len(self.works))
             if group is not None:
                 left = failure(T.CAUSE_RANK_LEFT, f"rank {rank} has left", culprits=[rank])
                 self._fail(group, left, pending=not group.queues[rank])
@@ -308,7 +313,13 @@ class FakeDaemon:
         session.completions = [each for each in session.completions if each.serial > through]
 
     def _submit(self, session: FakeSession, work: Any) -> None:
-        if work.number != session.received + 1:
+        in_flight = session.received - session.serial
+        kept = len(session.completions)
+        if (
+            work.number != session.received + 1
+            or in_flight >= self.in_flight_max
+            or kept >= 4 * self.in_flight_max
+        ):
             self.hang_up(session)
             return
         session.received = work.number

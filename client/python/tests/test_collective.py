@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from conftest import in_threads
 from fake_daemon import FakeDaemon, wait_until
+from ranks import in_threads
 
 import tutti
 from tutti import _default

@@ -9,6 +9,14 @@ import sys
 import pytest
 from fake_daemon import FakeDaemon, wait_until
 
+PRELUDE = """
+import sys, threading
+import numpy as np
+import tutti
+from tutti import collective as col
+keep = []
+"""
+
 SCRIPTS = {
     "idle": "col.init_collective_group(1, 0)",
     "busy": "col.init_collective_group(1, 0)\nfor _ in range(50): col.allreduce(np.ones(1000))",
@@ -18,16 +26,21 @@ SCRIPTS = {
     "with a client of its own": "c = tutti.Client(); keep.append((c, c.join('g', 0, 1)))",
     "closed": "c = tutti.Client(); g = c.join('g', 0, 1); c.close()",
     "by an exception": "col.init_collective_group(1, 0); sys.exit(0)",
-    "with threads that wait": "g = tutti.Client().join('g', 0, 1); import threading\n"
+    "with threads that wait": "g = tutti.Client().join('g', 0, 1)\n"
     "for _ in range(3): threading.Thread(target=g.barrier, daemon=True).start()",
+    "with threads that submit": "g = tutti.Client().join('g', 0, 1)\n"
+    "def loop():\n"
+    "    while True: g.barrier()\n"
+    "for _ in range(3): threading.Thread(target=loop, daemon=True).start()",
+    "with threads that join": "c = tutti.Client()\n"
+    "threading.Thread(target=c.join, args=('g', 0, 2), daemon=True).start(); c.zeros(3)",
 }
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_exit(daemon: FakeDaemon, name: str) -> None:
-    code = "import sys\nimport numpy as np\nimport tutti\nfrom tutti import collective as col\nkeep = []\n"
     done = subprocess.run(
-        [sys.executable, "-c", code + SCRIPTS[name]],
+        [sys.executable, "-c", PRELUDE + SCRIPTS[name]],
         env={**os.environ, "TUTTI_SOCKET_DIR": str(daemon.socket_dir)},
         capture_output=True,
         text=True,

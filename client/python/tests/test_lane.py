@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
-from conftest import in_threads
 from fake_daemon import FakeDaemon, wait_until
+from ranks import in_threads
 
 import tutti
-from tutti import _wire
 
 
 def test_numbers_have_no_gaps_from_many_threads(client: tutti.Client, daemon: FakeDaemon) -> None:
@@ -21,8 +22,8 @@ def test_completions_are_acknowledged(single: tutti.Group, daemon: FakeDaemon) -
     session = next(iter(daemon.sessions.values()))
     for _ in range(200):
         single.barrier()
-    daemon.wait_for(lambda: session.acknowledged >= 180)
-    assert len(session.completions) <= 32
+    daemon.wait_for(lambda: session.acknowledged == 192)
+    assert len(session.completions) == 8
 
 
 def test_a_broken_stream_fails_nothing(single: tutti.Group, daemon: FakeDaemon) -> None:
@@ -92,18 +93,22 @@ def test_a_refused_attach_ends_the_session(client: tutti.Client, daemon: FakeDae
     assert client.lost is not None
 
 
-def test_submitting_waits_while_too_many_are_in_flight(
-    monkeypatch: pytest.MonkeyPatch, daemon: FakeDaemon
-) -> None:
-    monkeypatch.setattr(_wire, "WORKS_IN_FLIGHT_MAX", 8)
-    most = 0
+@pytest.mark.parametrize("most", [1, 3, 8])
+def test_submitting_waits_while_too_many_are_in_flight(daemon: FakeDaemon, most: int) -> None:
+    """The daemon ends a session that exceeds what its Welcome says."""
+    daemon.in_flight_max = most
     with tutti.Client() as client:
         group = client.join("g", 0, 1)
-        works = []
-        for _ in range(100):
-            works.append(group.barrier(async_op=True))
-            most = max(most, sum(not work.done() for work in works))
+        works = [group.barrier(async_op=True) for _ in range(100)]
         for work in works:
             work.wait(10)
-    assert most <= 9  # one may have completed between the count's looks
-    assert len(daemon.works) == 100
+        daemon.hold = True
+        works = [group.barrier(async_op=True) for _ in range(most)]
+        blocked = threading.Thread(target=group.barrier)
+        blocked.start()
+        daemon.wait_for(lambda: len(daemon.works) == 100 + most)
+        assert blocked.is_alive()
+        daemon.release()
+        blocked.join(10)
+        assert not blocked.is_alive()
+    assert len(daemon.works) == 101 + most

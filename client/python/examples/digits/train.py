@@ -27,7 +27,7 @@ from exchange import GradientExchange, Stopwatch, TrainingError
 from model import Samples, load_digits, parameter_count
 from report import Progress, Training, summarize
 from with_object_store import ObjectStoreExchange
-from with_tutti import TuttiExchange, check_daemon
+from with_tutti import GROUP, TuttiExchange, check_daemon
 from worker import Plan
 
 EXCHANGES: dict[str, type[GradientExchange]] = {
@@ -36,6 +36,8 @@ EXCHANGES: dict[str, type[GradientExchange]] = {
 }
 # A step leaves five objects of 0.7 MB behind, and Ray removes them soon.
 _OBJECT_STORE_BYTES = 256 << 20
+# It gives an answer within a second, whatever hangs.
+_TOOL_TIMEOUT_S = 10
 _INTERRUPTED = 130  # as shells call it
 
 
@@ -78,13 +80,13 @@ class Trainer:
         exchange.start()
         for epoch in range(1, training.epochs + 1):
             half_way = kind is TuttiExchange and epoch == training.epochs // 2 + 1
-            status = self._ask_status() if half_way else None
+            tools = self._ask_tool() if half_way else {}
             watch = Stopwatch()
             results = exchange.train_epoch(epoch)
             training.add(epoch, watch.lap(), results)
             training.accuracy = exchange.accuracy(self._test)
             self._progress.update(training)
-            self._show_status(status)
+            self._show_answers(tools)
         self._progress.end_line()
         training.digests = exchange.digests()
         exchange.close()
@@ -94,19 +96,25 @@ class Trainer:
         rows = slice(rank, None, self._plan.workers)
         return Samples(self._train.images[rows], self._train.labels[rows])
 
-    def _ask_status(self) -> subprocess.Popen[str] | None:
-        if not self._options.tool:
-            return None
-        command = [self._options.tool, "status"]
-        return subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+    def _ask_tool(self) -> dict[str, subprocess.Popen[str]]:
+        """Starts the tool, which looks at the daemon while the ranks train. By command line."""
+        commands = (["status"], ["group", GROUP]) if self._options.tool else ()
+        return {
+            " ".join(["tutti", *command]): subprocess.Popen(
+                [self._options.tool, *command],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for command in commands
+        }
 
-    def _show_status(self, status: subprocess.Popen[str] | None) -> None:
-        if status is None:
-            return
-        text, _ = status.communicate(timeout=10)
-        self._progress.say(f"\n  half-way, `tutti status` says:\n\n{_indent(text)}")
+    def _show_answers(self, tools: dict[str, subprocess.Popen[str]]) -> None:
+        for command, tool in tools.items():
+            text, _ = tool.communicate(timeout=_TOOL_TIMEOUT_S)
+            self._progress.say(f"\n  half-way, `{command}` says:\n\n{_indent(_indent(text))}")
+        if tools:
+            self._progress.say("")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -152,13 +160,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--epochs", type=_positive, default=60, help="rounds through the digits (%(default)s)")
+    add("--epochs", type=_positive, default=50, help="rounds through the digits (%(default)s)")
     add("--workers", type=_positive, default=4, help="actors, that is ranks (%(default)s)")
     add("--batch", type=_positive, default=16, help="samples a rank and step (%(default)s)")
-    add("--learning-rate", type=float, default=0.05, help="of SGD (%(default)s)")
+    add("--learning-rate", type=float, default=0.02, help="of SGD (%(default)s)")
     add("--seed", type=int, default=7, help="of all that is random (%(default)s)")
     add("--only", choices=sorted(EXCHANGES), help="one way of exchanging gradients, not both")
-    add("--tool", metavar="PATH", help="the tool tutti: show what its status says half-way")
+    add("--tool", metavar="PATH", help="the tool tutti: show half-way what it says")
     return parser.parse_args(arguments)
 
 

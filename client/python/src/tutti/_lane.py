@@ -8,7 +8,6 @@ Threads: any thread submits. One thread reads completions and ends works; gRPC h
 
 from __future__ import annotations
 
-import copy
 import queue
 import threading
 import time
@@ -16,15 +15,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tutti import _rpc, _wire
+from tutti import _exit, _rpc, _wire
 from tutti.errors import Cause, CollectiveError, NodeLostError, error_of
 
 # isort: split
 import grpc
 
-# The daemon keeps completions until they are acknowledged, and ends a session that leaves it with
-# 4 * works_in_flight_max of them. Sixteen cost it 2 KiB, and little of the stream.
-_ACKNOWLEDGE_EVERY = 16
+# The daemon keeps completions until they are acknowledged, so many at most, and at most as many as
+# works may be in flight: it ends a session that leaves it with four times of these.
+_ACKNOWLEDGE_EVERY_MAX = 64
 # How long the lane tries to attach before it takes the daemon for lost.
 _ATTACH_TIMEOUT_S = 10.0
 _BACKOFF_FIRST_S, _BACKOFF_MAX_S = 0.05, 0.5
@@ -74,11 +73,17 @@ class Lane:
     use then.
     """
 
-    def __init__(self, stub: _rpc.ClientStub, on_broken: Callable[[CollectiveError], None]) -> None:
+    def __init__(
+        self,
+        stub: _rpc.ClientStub,
+        in_flight_max: int,
+        on_broken: Callable[[CollectiveError], None],
+    ) -> None:
         self._stub = stub
         self._on_broken = on_broken
         self._lock = threading.Lock()
-        self._slots = threading.Semaphore(_wire.WORKS_IN_FLIGHT_MAX)
+        self._slots = threading.Semaphore(in_flight_max)
+        self._acknowledge_every = min(_ACKNOWLEDGE_EVERY_MAX, in_flight_max)
         self._pending: dict[int, _Pending] = {}
         self._number = 0  # the last work submitted
         self._serial = 0  # the last completion seen
@@ -99,14 +104,14 @@ class Lane:
         """Returns when the first stream is open. Raises why it can't be."""
         self._attached.wait(_ATTACH_TIMEOUT_S + 1)
         if self._end is not None:
-            raise copy.copy(self._end)
+            _exit.raise_copy(self._end)
         if not self._attached.is_set():
             raise NodeLostError("the daemon takes no works")
 
     def submit(self, message: Any, work: Completable) -> None:
         """Gives `message` (a tutti.v1.Work) its number and sends it; `work` is completed later.
 
-        Waits while 1024 works are in flight. Raises why the lane has ended.
+        Waits while as many works are in flight as may be. Raises why the lane has ended.
         """
         self._slots.acquire()
         with self._lock:
@@ -119,21 +124,12 @@ class Lane:
                     self._stream.outbox.put(request)
                 return
         self._slots.release()
-        raise copy.copy(self._end)
+        _exit.raise_copy(self._end)
 
-    def flush(self, membership: int, timeout_s: float) -> None:
-        """Returns when the daemon has received all works that this seat has submitted so far.
-
-        Completions tell so. Where some are pending, a work for seat 0, which nobody holds, is sent
-        after them: it is refused at once, and that it is tells the same.
-        """
-        with self._lock:
-            pending = [each.message.work.membership for each in self._pending.values()]
-            if membership not in pending:
-                return
-        mark = _Mark()
-        self.submit(_wire.client.Work(kind=_wire.types.COLLECTIVE_KIND_BARRIER), mark)
-        mark.arrived.wait(timeout_s)
+    @property
+    def last_number(self) -> int:
+        """The number of the last work submitted; 0 if there is none."""
+        return self._number
 
     def close(self, reason: CollectiveError) -> None:
         """Ends the lane; works in flight fail with `reason`. Idempotent.
@@ -260,7 +256,7 @@ class Lane:
                 failed = completion.HasField("failure")
                 pending.work._complete(error_of(completion.failure) if failed else None)
                 self._slots.release()
-        if self._serial - self._acknowledged >= _ACKNOWLEDGE_EVERY:
+        if self._serial - self._acknowledged >= self._acknowledge_every:
             self._acknowledged = self._serial
             through = _wire.client.Acknowledge(through=self._serial)
             stream.outbox.put(_wire.client.AttachRequest(acknowledge=through))
@@ -270,13 +266,3 @@ class Lane:
             if self._end is None:
                 self._end = error
         self._on_broken(error)
-
-
-class _Mark:
-    """A work that only tells when it has been received."""
-
-    def __init__(self) -> None:
-        self.arrived = threading.Event()
-
-    def _complete(self, error: CollectiveError | None) -> None:  # noqa: ARG002
-        self.arrived.set()

@@ -7,7 +7,6 @@ seen: by the kernel, in a fraction of a millisecond.
 from __future__ import annotations
 
 import contextlib
-import copy
 import itertools
 import os
 import select
@@ -18,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tutti import _paths, _wire
+from tutti import _exit, _paths, _wire
 from tutti._version import __version__
 from tutti.errors import CollectiveError, DeadlineError, NodeLostError, error_of
 
@@ -84,7 +83,7 @@ class Session:
         message = _wire.session.SessionRequest(request_id=number, **kind)
         with self._lock:
             if self._end is not None:
-                raise copy.copy(self._end)
+                _exit.raise_copy(self._end)
             self._awaited[number] = waiting
         with contextlib.suppress(OSError):  # it has hung up; the thread says so at once
             self._socket.sendall(message.SerializeToString())
@@ -98,7 +97,7 @@ class Session:
                     f"{message.WhichOneof('request')} for {timeout_s:g} s"
                 )
         if waiting.message is None:
-            raise copy.copy(self._end) or NodeLostError("the session has ended")
+            _exit.raise_copy(self._end or NodeLostError("the session has ended"))
         if waiting.message.HasField("failure"):
             raise error_of(waiting.message.failure)
         return waiting.message, waiting.fd

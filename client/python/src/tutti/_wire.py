@@ -40,6 +40,5 @@ TOKEN_KEY = "tutti-token-bin"
 FAILURE_KEY = "tutti-failure-bin"
 # Group names, namespaces and labels, in UTF-8 (daemon/core/limits.h).
 NAME_BYTES_MAX = 256
-# The daemon's default of works_in_flight_max. It ends a session that exceeds it, so submitting
-# waits.
+# What a session keeps to if the daemon's Welcome doesn't say.
 WORKS_IN_FLIGHT_MAX = 1024

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import copy
 import os
 import sys
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from tutti import _fork, _paths, _rpc, _wire
+from tutti import _exit, _fork, _paths, _rpc, _wire
 from tutti._lane import Lane
 from tutti._memory import Memory
 from tutti._session import Session
@@ -76,7 +74,7 @@ class Client:
         label = to_name(label or os.path.basename(sys.argv[0] or "") or "python", "label")
         self._connection = _Connection(_paths.resolve_socket_dir(socket_dir), namespace, label)
         self._finalizer = weakref.finalize(self, self._connection.close)
-        self._finalizer.atexit = False  # _close_all does it, and waits
+        self._finalizer.atexit = False  # _exit does it, and waits
         self._namespace = namespace
 
     @property
@@ -133,7 +131,7 @@ class Client:
         )
         limit_s = _JOIN_TIMEOUT_MAX_S if timeout is None else timeout + _JOIN_GRACE_S
         joined = self._connection.call("JoinGroup", request, limit_s, f"joining group {group!r}")
-        return Group(self, group, int(request.rank), world_size, joined, work_timeout)
+        return Group(self, group, int(request.rank), world_size, joined)
 
     def empty(
         self, shape: int | Sequence[int], dtype: npt.DTypeLike = np.float64
@@ -203,9 +201,11 @@ class Client:
         return lane
 
     def _leave(self, membership: int) -> None:
-        request = _wire.client.LeaveGroupRequest(membership=membership)
+        # The call may overtake the stream, so it says what it comes after.
+        request = _wire.client.LeaveGroupRequest(
+            membership=membership, after_work=self._lane.last_number
+        )
         with contextlib.suppress(CollectiveError):  # then the session has ended, or does so soon
-            self._lane.flush(membership, _LEAVE_TIMEOUT_S)
             self._connection.call("LeaveGroup", request, _LEAVE_TIMEOUT_S, "leaving a group")
 
 
@@ -221,12 +221,13 @@ class _Connection:
         self.lane: Lane | None = None
         self.session = Session(socket_dir, namespace, label, self._on_lost)
         try:
-            _open_connections.add(self)
+            _exit.register(self)
             self.memory = Memory(self.session)
             self._channel = _rpc.open_channel(socket_dir)
             _fork.register(self)
             self._stub = _rpc.ClientStub(self._channel, self.session.welcome.token)
-            self.lane = Lane(self._stub, self._give_up)
+            in_flight_max = self.session.welcome.works_in_flight_max or _wire.WORKS_IN_FLIGHT_MAX
+            self.lane = Lane(self._stub, in_flight_max, self._give_up)
             if self.session.ended is not None:
                 self._on_lost(self.session.ended)  # which came too early for the lane
             self.lane.wait_attached()
@@ -239,17 +240,17 @@ class _Connection:
         try:
             call = self._stub.unary(method, request, limit_s)
         except ValueError:  # the channel is closed
-            raise self._why_ended() from None
+            self._raise_end()
         try:
             return call.result()
         except grpc.FutureCancelledError:
-            raise self._why_ended() from None
+            self._raise_end()
         except grpc.RpcError as error:
             reason = _rpc.error_of_call(error, what)
             # If the daemon is dying, all its sockets tell, in any order. One error for one event.
             if isinstance(reason, NodeLostError) and reason.cause is Cause.NODE_LOST:
                 self.session.join(_LOST_GRACE_S)
-            raise copy.copy(self.session.ended) or reason from None
+            _exit.raise_copy(self.session.ended or reason)
         except BaseException:  # KeyboardInterrupt: gives a seat back that is not taken yet
             call.cancel()
             raise
@@ -278,9 +279,9 @@ class _Connection:
         self.session.forked()
         return [self._channel, self.lane]
 
-    def _why_ended(self) -> CollectiveError:
+    def _raise_end(self) -> NoReturn:
         self.session.join(_LOST_GRACE_S)
-        return copy.copy(self.session.ended) or NodeLostError("the session has ended")
+        _exit.raise_copy(self.session.ended or NodeLostError("the session has ended"))
 
     def _give_up(self, error: CollectiveError) -> None:
         self.session.close(error, goodbye=False)
@@ -290,21 +291,6 @@ class _Connection:
             self.lane.close(error)
         if self._channel is not None:
             self._channel.close()
-
-
-_open_connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
-
-
-def _close_all() -> None:
-    """At the interpreter's end: says goodbye, and ends the threads before gRPC is torn down."""
-    connections = list(_open_connections)
-    for connection in connections:
-        connection.close()
-    for connection in connections:
-        connection.join()
-
-
-atexit.register(_close_all)
 
 
 def _to_shape(shape: int | Sequence[int]) -> tuple[int, ...]:

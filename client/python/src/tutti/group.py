@@ -37,16 +37,16 @@ class Group:
         rank: int,
         world_size: int,
         joined: _wire.client.JoinGroupResponse,
-        work_timeout_s: float | None,
     ) -> None:
-        """Made by Client. `work_timeout_s` None: the daemon's default, which isn't known here."""
+        """Made by Client."""
         self._client = client
         self._name = name
         self._rank = rank
         self._world_size = world_size
         self._membership: int = joined.membership
         self._epoch: int = joined.epoch
-        self._work_timeout_s = work_timeout_s
+        # Zero: an older daemon, which doesn't tell.
+        self._work_timeout_s = joined.work_timeout_ms / 1000 or None
         self._lock = threading.Lock()
         self._left = False
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import threading
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
-from tutti import _fork
+from tutti import _exit, _fork
 from tutti.errors import CollectiveError, NodeLostError
 
 if TYPE_CHECKING:
@@ -52,8 +51,7 @@ class Work:
             _fork.check()
             self._wait(timeout)
         if self._error is not None:
-            # Each waiter raises its own, for a traceback belongs to one.
-            raise copy.copy(self._error)
+            _exit.raise_copy(self._error)
 
     def done(self) -> bool:
         """True once the operation has ended, well or badly."""

@@ -1,0 +1,230 @@
+#include "daemon/transport/event_loop.h"
+
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+
+#include <atomic>
+#include <catch2/catch.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/failpoint.h"
+#include "base/thread.h"
+
+namespace tutti {
+namespace {
+
+struct Loop {
+  RealClock clock;
+  std::unique_ptr<EventLoop> loop = *EventLoop::Create(&clock, "test_loop");
+  EventLoop* operator->() const { return loop.get(); }
+
+  // Runs until what has been posted before is done.
+  void RunPosted() {
+    loop->Stop();
+    loop->Run();
+  }
+};
+
+UniqueFd Event(unsigned initial) { return UniqueFd(eventfd(initial, EFD_CLOEXEC | EFD_NONBLOCK)); }
+
+absl::Duration ProcessorTime() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return absl::DurationFromTimeval(usage.ru_utime) + absl::DurationFromTimeval(usage.ru_stime);
+}
+
+TEST_CASE("tasks run in the order of posting, never inside Post") {
+  Loop loop;
+  std::string order;
+  loop->Post([&] {
+    order += "a";
+    loop->Post([&] { order += "c"; });
+    order += "b";
+  });
+  CHECK(order.empty());
+  loop.RunPosted();
+  loop.RunPosted();
+  CHECK(order == "abc");
+}
+
+TEST_CASE("tasks of many threads all run, those of each thread in order") {
+  Loop loop;
+  constexpr int kThreads = 4;
+  constexpr int kTasks = 5000;
+  std::vector<std::vector<int>> seen(kThreads);
+  {
+    std::vector<std::unique_ptr<Thread>> threads;
+    std::atomic<int> running{kThreads};
+    for (int t = 0; t < kThreads; ++t) {
+      threads.push_back(std::make_unique<Thread>("poster", [&, t] {
+        for (int i = 0; i < kTasks; ++i) loop->Post([&seen, t, i] { seen[t].push_back(i); });
+        if (--running == 0) loop->Stop();
+      }));
+    }
+    loop->Run();
+  }
+  for (const std::vector<int>& numbers : seen) {
+    REQUIRE(numbers.size() == kTasks);
+    CHECK(std::is_sorted(numbers.begin(), numbers.end()));
+  }
+}
+
+TEST_CASE("timers run in the order of their times, not before, from any thread") {
+  Loop loop;
+  std::string order;
+  const MonotonicTime start = loop.clock.Now();
+  std::optional<MonotonicTime> last;
+  loop->PostAt(start + absl::Milliseconds(30), [&] {
+    order += "c";
+    last = loop.clock.Now();
+    loop->Stop();
+  });
+  loop->PostAt(start + absl::Milliseconds(10), [&] { order += "a"; });
+  const Thread other("other",
+                     [&] { loop->PostAt(start + absl::Milliseconds(20), [&] { order += "b"; }); });
+  loop->Run();
+  CHECK(order == "abc");
+  REQUIRE(last.has_value());
+  CHECK(*last >= start + absl::Milliseconds(30));
+}
+
+TEST_CASE("an idle loop sleeps, with a timer far away and without one") {
+  Loop loop;
+  const absl::Duration before = ProcessorTime();
+  loop->PostAt(loop.clock.Now() + absl::Hours(1), [] {});
+  loop->PostAt(loop.clock.Now() + absl::Milliseconds(300), [&] { loop->Stop(); });
+  loop->Run();
+  CHECK(ProcessorTime() - before < absl::Milliseconds(100));
+}
+
+TEST_CASE("a descriptor's callback runs while it is ready, and not after Unwatch") {
+  Loop loop;
+  const UniqueFd event = Event(1);
+  int calls = 0;
+  WatchId id = 0;
+  id = *loop->Watch(event.get(), EPOLLIN, [&](uint32_t ready) {
+    CHECK((ready & EPOLLIN) != 0);
+    if (++calls < 3) return;
+    loop->Unwatch(id);
+    loop->Stop();
+  });
+  loop->Run();
+  loop.RunPosted();
+  loop.RunPosted();
+  CHECK(calls == 3);
+  loop->Unwatch(id);  // unknown by now: ignored
+}
+
+TEST_CASE("an event that was found before Unwatch reaches nobody") {
+  Loop loop;
+  // Two descriptors that are ready in the same turn, each of which unwatches the other, closes it,
+  // and watches a new one that is not ready but most likely has the same number.
+  std::optional<UniqueFd> events[2] = {Event(1), Event(1)};
+  WatchId ids[2] = {};
+  int calls = 0;
+  int stale = 0;
+  for (const int i : {0, 1}) {
+    ids[i] = *loop->Watch(events[i]->get(), EPOLLIN, [&, i](uint32_t) {
+      ++calls;
+      loop->Unwatch(ids[1 - i]);
+      events[1 - i].emplace(Event(0));
+      CHECK(loop->Watch(events[1 - i]->get(), EPOLLIN, [&](uint32_t) { ++stale; }).ok());
+      loop->Unwatch(ids[i]);
+      loop->Stop();
+    });
+  }
+  loop->Run();
+  loop.RunPosted();
+  CHECK(calls == 1);
+  CHECK(stale == 0);
+}
+
+TEST_CASE("neither tasks nor descriptors starve the other") {
+  Loop loop;
+  const UniqueFd event = Event(1);
+  int events = 0;
+  int tasks = 0;
+  // A task that always posts the next, and a descriptor that is always ready.
+  std::function<void()> again = [&] {
+    ++tasks;
+    loop->Post(again);
+  };
+  for (int i = 0; i < 1000; ++i) loop->Post(again);
+  const WatchId id = *loop->Watch(event.get(), EPOLLIN, [&](uint32_t) {
+    if (++events == 10) loop->Stop();
+  });
+  bool timer = false;
+  loop->PostAt(loop.clock.Now(), [&] { timer = true; });
+  loop->Run();
+  CHECK(events >= 10);
+  CHECK(tasks >= 1000);
+  CHECK(timer);
+  loop->Unwatch(id);
+}
+
+TEST_CASE("the loop belongs to its maker, then to whoever runs it") {
+  Loop loop;
+  CHECK(loop->IsCurrent());
+  std::atomic<bool> current_in_task{false};
+  {
+    const Thread runner("runner", [&] { loop->Run(); });
+    loop->Post([&] { current_in_task = loop->IsCurrent(); });
+    loop->Stop();
+  }
+  CHECK(current_in_task);
+  CHECK_FALSE(loop->IsCurrent());
+}
+
+TEST_CASE("tasks that are left are dropped, even if dropping one posts another") {
+  int dropped = 0;
+  {
+    Loop loop;
+    EventLoop* const raw = loop.loop.get();
+    const auto count = [&dropped, raw](int* p) {
+      ++dropped;
+      // As a mapping does when the last work that names it goes.
+      if (*p == 1)
+        raw->Post([keep = std::shared_ptr<int>(new int(0), [&dropped](int* q) {
+                     ++dropped;
+                     delete q;
+                   })] {});
+      delete p;
+    };
+    loop->Post([keep = std::shared_ptr<int>(new int(1), count)] { FAIL("ran"); });
+    loop->PostAt(loop.clock.Now(),
+                 [keep = std::shared_ptr<int>(new int(0), count)] { FAIL("ran"); });
+  }
+  CHECK(dropped == 3);
+}
+
+TEST_CASE("RunPostedTasks runs what is there, and what that posts") {
+  Loop loop;
+  int ran = 0;
+  loop->Post([&] {
+    ++ran;
+    loop->Post([&] { ++ran; });
+  });
+  loop->PostAt(loop.clock.Now(), [&] { FAIL("a timer ran"); });
+  loop->RunPostedTasks();
+  CHECK(ran == 2);
+}
+
+TEST_CASE("a test can hold the loop") {
+  if (!kFailpointsBuiltIn) return;
+  Loop loop;
+  SetFailpoint("test_loop.task", FailpointAction::kPause, 1);
+  std::atomic<bool> ran{false};
+  const Thread runner("runner", [&] { loop->Run(); });
+  loop->Post([&] { ran = true; });
+  while (SetFailpoint("test_loop.task", FailpointAction::kQuery, 0).held == 0) {
+  }
+  CHECK_FALSE(ran);
+  loop->Post([&] { loop->Stop(); });
+  SetFailpoint("test_loop.task", FailpointAction::kOff, 0);
+}
+
+}  // namespace
+}  // namespace tutti
