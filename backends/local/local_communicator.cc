@@ -15,8 +15,11 @@ namespace {
 
 // What one chunk reads and writes, over all ranks. Waking a helper costs about 25 us, in which a
 // core moves 250 KiB or more, so less is not worth one; much more leaves a helper idle at the end.
-// Measured with 4 ranks in place on 2 threads, 1 MiB / 64 MiB of float32: 128 KiB 80 us / 15.5 ms,
-// 256 KiB 72 / 14.1, 512 KiB 66 / 14.1, 1 MiB 101 / 15.6, 4 MiB 100 / 16.0.
+// Measured once with 4 ranks in place on 2 threads, best (median) time for 1 MiB and 64 MiB of
+// float32, on a machine with other load, which does not tell 256 from 512 KiB:
+//   128 KiB   80 (117) us   15.5 (15.7) ms        1 MiB  101 (146) us   15.6 (18.2) ms
+//   256 KiB   72 (90) us    14.1 (14.5) ms        4 MiB  100 (137) us   16.0 (17.5) ms
+//   512 KiB   66 (107) us   14.1 (18.3) ms
 constexpr size_t kChunkBytes = size_t{512} << 10;
 
 // Chunks begin at multiples of this many bytes of a buffer, so that two threads share no cache

@@ -74,7 +74,8 @@ v1::ListGroupsResponse Groups() {
       ops_failed: 1
       failure {
         cause: CAUSE_RANK_DIED
-        message: "allreduce #8 on \"eval\" (epoch 2): rank 1 (session 9, pid 811, \"trainer\") died; join the group again to go on"
+        message: "allreduce #8 on \"eval\" (epoch 2): rank 1 (session 9, pid 811, "
+                 "\"trainer\") died; join the group again to go on"
         culprits: 1
         sequence: 8
       }
@@ -137,10 +138,10 @@ sessions 4   groups 2   arenas 256 MiB
 works 49k done, 8 failed, 4 pending
 backends local   at /run/tutti   120 ms old
 
-GROUP             EPOCH  SIZE STATE   OPS OPS/S BYTES/S PENDING OLDEST ERRORS
-dp                    3     4 ready   12k   812    1.2G       1 34.2 s      -
-job-1/a-rather-l…     1 15/16 forming   0     0       0       -      -      -
-eval                  2     2 failed    7     0       0       -      -      1
+GROUP                EPOCH  SIZE STATE   OPS OPS/S BYTES/S PENDING OLDEST ERRORS
+dp                       3     4 ready   12k   812    1.2G       1 34.2 s      -
+job-1/a-rather-long…     1 15/16 forming   0     0       0       -      -      -
+eval                     2     2 failed    7     0       0       -      -      1
 
 PROBLEMS
   group dp epoch 3: allreduce #12343 (sum of 1048576 float32) has been pending

@@ -52,9 +52,10 @@ class Budget {
   explicit Budget(size_t bytes) : left_(bytes) {}
 
   // False if `message` does not fit any more.
-  bool Take(const google::protobuf::Message& message) {
+  bool Take(const google::protobuf::Message& message) { return Take(message.ByteSizeLong()); }
+  bool Take(size_t bytes_of_field) {
     // Tag and length: at most 6 bytes.
-    const size_t bytes = message.ByteSizeLong() + 6;
+    const size_t bytes = bytes_of_field + 6;
     if (bytes > left_) return false;
     left_ -= bytes;
     return true;
@@ -261,11 +262,18 @@ Result<v1::GetGroupResponse> ShowGroup(const SnapshotView& view,
   *response.mutable_summary() = ShowSummary(group, view.now);
   Budget budget(view.bytes_max);
   (void)budget.Take(response.summary());
-  // Of a very large group every rank is there; what it does in words only as far as there is room.
+  // Of a very large group every rank is there (30 bytes each, at most 65536), but what it does only
+  // in a word, and for people only as far as there is room.
+  std::vector<std::string> details;
   for (const RankSnapshot& rank : group.ranks) {
-    v1::RankStatus status = ShowRank(rank, view);
-    if (!budget.Take(status)) status.clear_detail();
-    *response.add_ranks() = std::move(status);
+    v1::RankStatus* const status = response.add_ranks();
+    *status = ShowRank(rank, view);
+    details.push_back(std::move(*status->mutable_detail()));
+    status->clear_detail();
+    (void)budget.Take(*status);
+  }
+  for (size_t i = 0; i < details.size() && budget.Take(details[i].size()); ++i) {
+    response.mutable_ranks(static_cast<int>(i))->set_detail(std::move(details[i]));
   }
   for (const OpSnapshot& op : group.pending) {
     v1::OpStatus status = ShowOp(group, op, view.now);

@@ -1,9 +1,9 @@
 """Ranks as processes of their own, which a test tells what to do.
 
-    actors = Actors(4, daemon)
-    assert actors.all(reduce_numpy) == [...]
+    with Actors(4) as actors:
+        actors.all(function_of_this_module, "its third argument")
 
-An actor keeps its process, its default client and its groups from call to call, as a Ray actor does.
+An actor keeps its process, its default client and its groups from call to call, as Ray's do.
 """
 
 from __future__ import annotations
@@ -64,11 +64,15 @@ class Actor:
         self.process.join(DEADLINE_S)
 
     def close(self) -> None:
-        """Lets it end; kills it if it won't."""
+        """Lets it end."""
         self._pipe.close()
-        self.process.join(5)
+
+    def join(self) -> None:
+        """Waits for its end, and kills it if that takes too long."""
+        self.process.join(DEADLINE_S)
         if self.process.is_alive():
             self.kill()
+            raise AssertionError(f"rank {self.rank} does not end")
 
 
 class Actors:
@@ -101,3 +105,5 @@ class Actors:
     ) -> None:
         for actor in self._actors:
             actor.close()
+        for actor in self._actors:
+            actor.join()

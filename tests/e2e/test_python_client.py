@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -244,6 +245,28 @@ def use_two_groups(rank: int, world_size: int) -> None:
         raise errors[0]
 
 
+def reduce_and_fork(rank: int, world_size: int) -> int:
+    """Children come and go while works are in flight. Each fork makes the lane attach again."""
+    warnings.simplefilter("ignore", DeprecationWarning)
+    statuses = []
+    for n in range(30):
+        arrays = [np.full(10_000, float(rank)) for _ in range(10)]
+        works = [col.allreduce(array, "dp", async_op=True) for array in arrays]
+        child = os.fork()
+        if child == 0:
+            try:
+                col.barrier("dp")
+            except tutti.ForkedError:
+                os._exit(0)
+            os._exit(1)
+        for work in works:
+            work.wait(30)
+        for array in arrays:
+            assert (array == sum(range(world_size))).all(), n
+        statuses.append(os.waitpid(child, 0)[1])
+    return sum(statuses)
+
+
 # --- Tests ---
 
 
@@ -286,6 +309,10 @@ def test_barrier_waits_for_all(four: Actors) -> None:
     arrived = time.monotonic()
     four[3].start(barrier)
     assert all(four[rank].result() >= arrived for rank in range(4))
+
+
+def test_forks_while_works_are_in_flight(four: Actors) -> None:
+    assert four.all(reduce_and_fork) == [0] * 4
 
 
 def test_two_groups_from_two_threads(four: Actors) -> None:
@@ -431,6 +458,26 @@ class TestDaemonDies:
         assert time.monotonic() - killed < 1
         thread.join(10)
         assert not thread.is_alive()
+
+    @pytest.mark.parametrize("daemon", [("--drain_timeout_ms=300ms",)], indirect=True)
+    def test_drained_while_a_rank_waits(self, daemon: DaemonProcess) -> None:
+        client = tutti.Client()
+        groups: list[Any] = [None, None]
+        threads = [
+            threading.Thread(target=lambda: groups.__setitem__(0, client.join("g", 0, 2))),
+            threading.Thread(target=lambda: groups.__setitem__(1, client.join("g", 1, 2))),
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        work = groups[0].barrier(async_op=True)
+        assert daemon.terminate() == 0
+        with fails_as(tutti.NodeLostError) as caught:
+            work.wait(10)
+        assert caught.value.cause is tutti.Cause.DRAINING
+        with fails_as(tutti.NodeLostError):
+            groups[1].barrier()
 
     def test_default_client_after_a_restart(self, daemon: DaemonProcess) -> None:
         col.init_collective_group(1, 0, group_name="g")

@@ -3,6 +3,7 @@
 """
 
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from admin import activity
 from cli import tutti
 from node import Node
-from rank import Rank, Verdict, ask_all, join_all, must_all, run_all, submit_all
+from rank import Rank, Verdict, ask_all, join_all, must_all, run_all, submit_all, wait_all
 from waiting import wait_until
 
 WORLD = 4
@@ -71,6 +72,7 @@ def test_the_deadline_names_who_is_missing_and_what_it_does(
     arrived = [number for number in range(WORLD) if number != missing]
     waiting = [ranks[number] for number in arrived]
     with doing(node, ranks[missing]) as words:
+        submitted_ns = time.monotonic_ns()
         works = submit_all(waiting, f"allreduce {GROUP} t sum {TIMEOUT_MS}")
         group = wait_until(
             lambda: _shows(node, missing, shown_as), f"rank {missing} is shown as {shown_as}"
@@ -80,13 +82,14 @@ def test_the_deadline_names_who_is_missing_and_what_it_does(
         assert list(group.pending[0].missing) == [missing]
         assert list(group.pending[0].arrived) == arrived
         _check_tool(node, ranks[missing], missing, shown_as, words)
-        replies = ask_all(waiting, [f"wait {work}" for work in works])
-    verdict = checks.check_same_verdict(dict(enumerate(map(Verdict.of, replies))))
+        verdicts = dict(zip(arrived, wait_all(waiting, works), strict=True))
+    verdict = checks.check_same_verdict(verdicts)
     checks.check_names(verdict, "DEADLINE", [missing])
     assert words in verdict.message, verdict
     assert f"pid {ranks[missing].pid}" in verdict.message, verdict
-    # The first to come has waited the longest, and its deadline rules.
-    late_ms = max(reply["us"] for reply in replies) / 1000 - TIMEOUT_MS
+    # The deadline of the first to come rules.
+    last_ns = max(verdict.monotonic_ns for verdict in verdicts.values())
+    late_ms = (last_ns - submitted_ns) / 1e6 - TIMEOUT_MS
     assert 0 <= late_ms <= LATE_MS, f"the verdict came {late_ms:.1f} ms after the deadline"
     figure(f"{late_ms:.1f} ms after the deadline: {verdict.message}")
     # Who comes too late is told the same.
@@ -104,7 +107,7 @@ def test_a_group_that_does_not_form_names_who_never_joined(
         ranks[number].send(f"join {GROUP} {number} {WORLD} {TIMEOUT_MS}")
 
     def is_shown() -> Any:
-        group = _group_or_none(node)
+        group = node.admin.find_group(GROUP)
         if group is None or group.summary.joined != WORLD - 1:
             return None
         return group if activity(group.ranks[missing]) == "NEVER_JOINED" else None
@@ -129,13 +132,10 @@ def test_a_group_that_does_not_form_names_who_never_joined(
     _form_again(ranks, leave=False)
 
 
-def _group_or_none(node: Node) -> Any:
-    groups = node.admin.call("ListGroups").groups
-    return node.admin.group(GROUP) if any(each.name == GROUP for each in groups) else None
-
-
 def _shows(node: Node, missing: int, shown_as: str) -> Any:
-    group = node.admin.group(GROUP)
+    group = node.admin.find_group(GROUP)
+    if group is None:
+        return None
     others = [activity(rank) for rank in group.ranks if rank.rank != missing]
     right = activity(group.ranks[missing]) == shown_as and others == ["WAITING"] * (WORLD - 1)
     return group if right else None

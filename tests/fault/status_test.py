@@ -10,6 +10,7 @@ import checks
 from cli import Answer, tutti
 from node import Node
 from rank import ask_all, join_all, must_all, submit_all, wait_all
+from waiting import wait_until
 
 WORLD = 2
 GROUP = "dp"

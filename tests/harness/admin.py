@@ -67,6 +67,15 @@ class Admin:
     def group(self, name: str, namespace: str = "") -> Any:
         return self.call("GetGroup", name=name, namespace=namespace)
 
+    def find_group(self, name: str) -> Any:
+        """The same, or None: a group that has just been formed is not in the snapshot yet."""
+        try:
+            return self.group(name)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                return None
+            raise
+
     def sessions(self) -> list[Any]:
         return list(self.call("ListSessions").sessions)
 

@@ -31,8 +31,8 @@ class DaemonProcess:
     ) -> None:
         """Starts tuttid with `settings` ("--work_timeout_ms=1s"), and returns when it is ready.
 
-        In `socket_dir`, else in a new directory, which is removed at the end. Raises AssertionError,
-        with the log, if it ends or takes too long.
+        In `socket_dir`, else in a new directory, which is removed at the end. Raises
+        AssertionError, with the log, if it ends or takes too long.
         """
         self._own_folder = None if socket_dir else pathlib.Path(tempfile.mkdtemp(prefix="tutti-"))
         self.socket_dir = socket_dir or self._own_folder

@@ -4,8 +4,10 @@ import argparse
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 
@@ -23,8 +25,15 @@ BAZEL_TIMEOUT_S = 45 * 60
 PYTEST_TIMEOUT_S = 20 * 60
 CHECK_TIMEOUT_S = 5 * 60
 
-# What ships, and the environment variable that tells the end-to-end tests where its copy is.
-BINARIES = {"//daemon:tuttid": "TUTTID", "//client/cli:tutti": "TUTTI_CLI"}
+# What ships.
+SHIPPED = ("//daemon:tuttid", "//client/cli:tutti")
+
+# What tests of whole processes run, and the variables that tell them where the copies are.
+BINARIES = {
+    "//daemon:tuttid": "TUTTID",
+    "//client/cli:tutti": "TUTTI_CLI",
+    "//tests/harness:rank": "TUTTI_RANK",
+}
 
 Step = Callable[[float], Outcome]
 
@@ -41,14 +50,14 @@ class Presubmit:
             self.excluded["gpu"] = "there is no GPU here"
 
     def python_env(self, timeout_s: float) -> Outcome:
-        command = [str(process.ROOT / "deploy/python_env"), "--test"]
-        try:
-            result = subprocess.run(
-                command, stdout=subprocess.PIPE, text=True, check=True, timeout=timeout_s
-            )
-        except (subprocess.SubprocessError, OSError) as error:
-            return failed(f"deploy/python_env: {error}")
-        self.python = result.stdout.strip()
+        command = ["deploy/python_env", "--test"]
+        with tempfile.TemporaryFile("w+") as said:
+            status = process.run(command, timeout_s, stdout=said)
+            said.seek(0)
+            answer = said.read().strip()
+        if status != 0:
+            return failed(f"deploy/python_env: exit status {status}")
+        self.python = answer
         return passed()
 
     def test_default(self, timeout_s: float) -> Outcome:
@@ -83,10 +92,9 @@ class Presubmit:
 
     def build_release(self, timeout_s: float) -> Outcome:
         """What ships compiles with other flags, and without failpoints."""
-        labels = list(BINARIES)
-        if self.bazel.build(["--config=release"], labels, timeout_s) == 0:
+        if self.bazel.build(["--config=release"], list(SHIPPED), timeout_s) == 0:
             return passed()
-        return failed("bazel build --config=release " + " ".join(labels))
+        return failed("bazel build --config=release " + " ".join(SHIPPED))
 
     def pytest(self, folder: str, needs_binaries: bool = False) -> Step:
         def step(timeout_s: float) -> Outcome:
@@ -125,6 +133,11 @@ class Presubmit:
         return steps
 
 
+def interrupt_on_sigterm() -> None:
+    """CI ends what takes too long with SIGTERM: what was found until then is still told."""
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+
+
 def run_step(step: Step, timeout_s: float) -> Outcome:
     """A step that breaks down has failed, and the others still run."""
     try:
@@ -152,15 +165,20 @@ def main() -> int:
             parser.error(f"no such step: {', '.join(sorted(unknown))}; --list names them")
         steps = [step for step in steps if step[0] in ("python-env", *arguments.only)]
 
+    interrupt_on_sigterm()
     report = Report()
     whole = Stopwatch(BUDGET_S)
     for number, (name, limit_s, step) in enumerate(steps, start=1):
         say(f"\n==> [{number}/{len(steps)}] {name}")
         watch = Stopwatch()
-        if whole.left_s() <= 0:
-            outcome = failed("not run: out of time")
-        else:
-            outcome = run_step(step, min(limit_s, whole.left_s()))
+        try:
+            if whole.left_s() <= 0:
+                outcome = failed("not run: out of time")
+            else:
+                outcome = run_step(step, min(limit_s, whole.left_s()))
+        except KeyboardInterrupt:
+            report.record(name, failed("interrupted, and all steps after it"), watch.elapsed_s())
+            break
         report.record(name, outcome, watch.elapsed_s())
     return report.print_summary()
 

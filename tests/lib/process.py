@@ -5,6 +5,7 @@ import pathlib
 import select
 import signal
 import subprocess
+from typing import IO
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -15,13 +16,19 @@ TIMED_OUT = 124
 _GRACE_S = 20
 
 
-def run(command: list[str], timeout_s: float, env: dict[str, str] | None = None) -> int:
+def run(
+    command: list[str],
+    timeout_s: float,
+    env: dict[str, str] | None = None,
+    stdout: IO[str] | None = None,
+) -> int:
     """Exit status of `command`, run at the top of the tree; TIMED_OUT if it had to be stopped."""
     with subprocess.Popen(
         command,
         cwd=ROOT,
         env={**os.environ, **(env or {})},
         stdin=subprocess.DEVNULL,
+        stdout=stdout,
         start_new_session=True,
     ) as process:
         in_time = False

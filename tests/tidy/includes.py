@@ -40,8 +40,8 @@ ARROWS: dict[str, set[str]] = {
     "client/cli": {"proto", "base"},
 }
 
-# These two are only the files directly in them, the daemon's main and the interface of the backends:
-# a folder below them is a part of its own.
+# These two are only the files directly in them, the daemon's main and the interface of the
+# backends: a folder below them is a part of its own.
 _WITHOUT_FOLDERS = ("daemon", "backends")
 
 # Parts that speak gRPC and protobuf.

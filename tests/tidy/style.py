@@ -168,8 +168,8 @@ _BANNED_IN_COMMENTS = (
     Banned(r"\bTODO\b(?!\(\w[\w.-]*\))", "a TODO names its owner: TODO(name)"),
     Banned(r"\b(FIXME|XXX)\b", "no such marks: TODO(name), or an ADR for what comes later"),
     Banned(
-        r"\bNOLINT(NEXTLINE|BEGIN)?\b(?!\([\w.,*\- ]+\)(:| -)? +\w)",
-        "a NOLINT names its check and its reason: NOLINT(check): reason",
+        r"\bNOLINT(NEXTLINE|BEGIN)?\b(?!(\([\w.,*\- ]+\))?: +\w)",
+        "a NOLINT says its reason: NOLINT(check): reason",
     ),
 )
 

@@ -134,6 +134,7 @@ _PLANTED = (
     ("daemon/core/a.cc", "// TODO(ada): later", True),
     ("deploy/install", "# FIXME", False),
     ("daemon/core/a.cc", "x = y;  // NOLINT", False),
+    ("daemon/core/a.cc", "x = y;  // NOLINT: the syscall wants a long", True),
     ("daemon/core/a.cc", "x = y;  // NOLINT(google-runtime-int)", False),
     ("daemon/core/a.cc", "x = y;  // NOLINT(google-runtime-int): the syscall wants a long", True),
 )

@@ -46,7 +46,8 @@ def run(daemon: FakeDaemon, code: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "TUTTI_SOCKET_DIR": str(daemon.socket_dir)}
     environment.pop("GRPC_ENABLE_FORK_SUPPORT", None)
     done = subprocess.run(
-        [sys.executable, "-c", PRELUDE + textwrap.dedent(code)],
+        # Python itself warns of forks in a process with threads, from 3.12 on.
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", PRELUDE + textwrap.dedent(code)],
         env=environment,
         capture_output=True,
         text=True,

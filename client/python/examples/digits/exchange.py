@@ -79,7 +79,7 @@ class GradientExchange(ABC):
         """Who failed, and what the others were told about it."""
         ranks = {call: rank for rank, call in enumerate(calls)}
         ended, pending = ray.wait(list(calls), num_returns=len(calls), timeout=_LAST_WORDS_S)
-        dead: list[int] = []
+        dead: list[str] = []
         told: dict[str, list[int]] = {}
         for call in ended:
             try:
@@ -87,18 +87,19 @@ class GradientExchange(ABC):
             except ray.exceptions.RayTaskError as error:
                 what = f"{type(error.cause).__name__}: {error.cause}"
                 told.setdefault(what, []).append(ranks[call])
-            except ray.exceptions.RayError:
-                dead.append(ranks[call])
-        lines = [f"{self._describe(rank)} died" for rank in dead]
-        lines += [f"{_name_ranks(who)} got {what}" for what, who in told.items()]
+            except ray.exceptions.RayError as error:
+                dead.append(self._describe_death(ranks[call], error))
+        lines = dead + [f"{_name_ranks(who)} got {what}" for what, who in told.items()]
         if pending:
             who = _name_ranks([ranks[call] for call in pending])
             lines.append(f"{who} did not answer")
         return "\n".join(lines)
 
-    def _describe(self, rank: int) -> str:
-        known = rank < len(self._process_ids)
-        return f"rank {rank}" + (f" (process {self._process_ids[rank]})" if known else "")
+    def _describe_death(self, rank: int, error: Exception) -> str:
+        if self._process_ids:
+            return f"rank {rank} (process {self._process_ids[rank]}) died"
+        # Its constructor has failed; the last line of what Ray says is why.
+        return f"rank {rank} did not start: {str(error).strip().splitlines()[-1]}"
 
 
 def _name_ranks(ranks: Sequence[int]) -> str:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import sys
 from dataclasses import dataclass, field
 from typing import TextIO
 
 from worker import EpochResult
+
+_NOTES = (
+    "Exchange of gradients: the time in collectives, or what takes their place. In total: the mean",
+    "of the ranks; per step: the median. Ranks also wait there for slower ones, so the last row is",
+    "of the rank that waits least: about what the exchange itself takes.",
+)
 
 # Lines that are not redrawn, but kept in a log, come this often at most.
 _LINES_MAX = 10
@@ -76,7 +83,8 @@ class Progress:
     def draw(self, text: str) -> None:
         """Text that the next one replaces; nothing if it would stay."""
         if self._redraws:
-            # \x1b[K clears what a longer text has left.
+            # \x1b[K clears what a longer text has left. A line that wraps could not be redrawn.
+            text = text[: shutil.get_terminal_size().columns - 1]
             print(f"\r{text}\x1b[K", end="", file=self._out, flush=True)
             self._drawn = True
 
@@ -90,10 +98,11 @@ class Progress:
         """After each epoch."""
         width = len(str(training.epochs))
         share = training.in_exchange_s / training.seconds
+        # 79 columns.
         text = (
-            f"  {training.name:<12}  epoch {training.epoch:>{width}}/{training.epochs}"
-            f"   loss {training.loss:.4f}   accuracy {training.accuracy:6.2%}"
-            f"   {training.steps / training.seconds:5.0f} steps/s   {share:3.0%} in collectives"
+            f"{training.name:<12} epoch {training.epoch:>{width}}/{training.epochs}"
+            f"  loss {training.loss:.3f}  accuracy {training.accuracy:.1%}"
+            f"  {training.steps / training.seconds:3.0f} steps/s  {share:.0%} exchange"
         )
         every = max(training.epochs // _LINES_MAX, 1)
         if self._redraws:
@@ -109,11 +118,11 @@ def summarize(trainings: list[Training]) -> str:
         _row("", [training.name for training in trainings], ""),
         _row("accuracy on held-out digits", [f"{t.accuracy:.2%}" for t in trainings]),
         _times("training", "s", [t.seconds for t in trainings]),
-        _times("  in collectives (mean of the ranks)", "s", [t.in_exchange_s for t in trainings]),
-        _times("  per step, median", "us", [t.step_us for t in trainings]),
-        _times("  per step, rank that waits least", "us", [t.last_rank_us for t in trainings]),
+        _times("  exchange of gradients, in total", "s", [t.in_exchange_s for t in trainings]),
+        _times("  exchange of gradients, per step", "us", [t.step_us for t in trainings]),
+        _times("  the same, rank that waits least", "us", [t.last_rank_us for t in trainings]),
     ]
-    lines = [*rows, ""]
+    lines = [*rows, "", *_NOTES, ""]
     for training in trainings:
         ranks = f"{training.name}: all {training.workers} ranks ended with"
         if training.same_everywhere:

@@ -75,7 +75,7 @@ class Trainer:
         """One training from its beginning. Raises TrainingError."""
         kind = EXCHANGES[name]
         training = Training(kind.name, self._plan.workers, self._options.epochs)
-        self._progress.draw(f"  {kind.name:<12}  starting {self._plan.workers} actors")
+        self._progress.draw(f"{kind.name:<12} starting {self._plan.workers} actors")
         exchange = kind(self._plan, [self._shard(rank) for rank in range(self._plan.workers)])
         exchange.start()
         for epoch in range(1, training.epochs + 1):
@@ -127,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             check_daemon()
         trainer = Trainer(options, progress)
         progress.say(trainer.describe())
-        progress.draw("  starting Ray")
+        progress.draw("starting Ray")
         _start_ray()
         trainings = [trainer.run(name) for name in names]
         progress.say("\n" + summarize(trainings))

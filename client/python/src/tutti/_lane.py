@@ -27,6 +27,9 @@ _ACKNOWLEDGE_EVERY_MAX = 64
 # How long the lane tries to attach before it takes the daemon for lost.
 _ATTACH_TIMEOUT_S = 10.0
 _BACKOFF_FIRST_S, _BACKOFF_MAX_S = 0.05, 0.5
+# What the stream may say of the end better than the hang-up of the session socket, whichever is
+# first.
+_TELLING = (Cause.DRAINING, Cause.PROTOCOL, Cause.LIMIT)
 # How long a fork waits for the stream to end; it takes a few milliseconds.
 _PAUSE_S = 0.5
 # After the hang-up: time for completions that the daemon had already sent.
@@ -136,9 +139,6 @@ class Lane:
 
         Completions that have already been sent still count: they get a quarter of a second.
         """
-        with self._lock:
-            if self._end is None:
-                self._end = reason
         self._closing.set()
         if threading.current_thread() is not self._thread:
             # The daemon has closed its end, or does so now: the stream ends by itself.
@@ -147,6 +147,9 @@ class Lane:
         call = self._call
         if call is not None:
             call.cancel()
+        with self._lock:
+            if self._end is None:
+                self._end = reason
         self._fail_pending()
 
     def pause(self) -> None:
@@ -183,7 +186,8 @@ class Lane:
             try:
                 opened = self._attach_once(give_up)
             except CollectiveError as error:
-                self._break(error)
+                if not self._closing.is_set() or error.cause in _TELLING:
+                    self._break(error)
                 return
             if opened:
                 give_up = time.monotonic() + _ATTACH_TIMEOUT_S
@@ -221,7 +225,7 @@ class Lane:
                 else:
                     self._take(stream, response.completions.completions)
         except grpc.RpcError as error:
-            if not self._closing.is_set() and not _rpc.is_broken_connection(error):
+            if not _rpc.is_broken_connection(error):
                 raise _rpc.error_of_call(error, "attaching to the daemon") from error
         finally:
             timer.cancel()

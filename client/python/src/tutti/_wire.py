@@ -7,9 +7,10 @@ once.
 from __future__ import annotations
 
 try:
-    from tutti.v1 import client_pb2 as client
-    from tutti.v1 import session_pb2 as session
-    from tutti.v1 import types_pb2 as types
+    # Written so that a missing module is named.
+    import tutti.v1.client_pb2 as client
+    import tutti.v1.session_pb2 as session
+    import tutti.v1.types_pb2 as types
 except ModuleNotFoundError as error:
     if error.name is None or not error.name.startswith("tutti"):
         raise
