@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "daemon/transport/auth.h"
+#include "daemon/transport/grpc_order.h"
 #include "daemon/transport/request_convert.h"
 #include "proto/grpc_status.h"
 
@@ -18,17 +19,22 @@ class Call : public grpc::ServerUnaryReactor, public std::enable_shared_from_thi
   // Returns the reactor to hand to gRPC.
   static Call* Start(std::shared_ptr<Call> call) {
     call->self_ = call;
+    BeforeReactions(call.get());
     call->services_->loop->Post([call] { call->BeginIfKnown(); });
     return call.get();
   }
 
   void OnCancel() final {
+    const InReaction reaction(this);
     services_->loop->Post([self = shared_from_this()] {
       self->Cancelled();
       self->End(grpc::Status::CANCELLED);
     });
   }
-  void OnDone() final { const std::shared_ptr<Call> self = std::move(self_); }
+  void OnDone() final {
+    const InReaction reaction(this);
+    const std::shared_ptr<Call> self = std::move(self_);
+  }
 
  protected:
   Call(const CallServices* services, grpc::CallbackServerContext* context)
@@ -41,7 +47,9 @@ class Call : public grpc::ServerUnaryReactor, public std::enable_shared_from_thi
 
   // Only the first counts: gRPC wants one. After it, context and response are gone.
   void End(const grpc::Status& status) {
-    if (!std::exchange(ended_, true)) Finish(status);
+    if (std::exchange(ended_, true)) return;
+    BeforeReactions(this);
+    Finish(status);
   }
   void Fail(const Failure& failure) {
     if (!ended_) End(FinishWith(failure, context_));

@@ -5,6 +5,7 @@
 
 #include "base/failpoint.h"
 #include "daemon/transport/auth.h"
+#include "daemon/transport/grpc_order.h"
 #include "daemon/transport/request_convert.h"
 #include "proto/convert.h"
 #include "proto/grpc_status.h"
@@ -35,6 +36,7 @@ StreamLane* StreamLane::Start(const CallServices* services, grpc::CallbackServer
     const std::shared_ptr<StreamLane> self = weak.lock();
     if (self != nullptr && self->session_ == 0) self->Break("no Open in time");
   });
+  BeforeReactions(lane.get());
   lane->StartReadUnlessEnding();
   return lane.get();
 }
@@ -59,6 +61,7 @@ StreamLane::Item StreamLane::ToItem(const v1::AttachRequest& request) {
 }
 
 void StreamLane::OnReadDone(bool ok) {
+  const InReaction reaction(this);
   if (!ok) {
     // The client sends no more, or the stream broke: either way it has ended. Completions wait for
     // the next stream.
@@ -184,6 +187,7 @@ void StreamLane::FillResponse() {
 }
 
 void StreamLane::OnWriteDone(bool ok) {
+  const InReaction reaction(this);
   {
     MutexLock lock(&mutex_);
     writing_ = false;
@@ -202,11 +206,13 @@ void StreamLane::Close(const Failure& reason) {
 }
 
 void StreamLane::OnCancel() {
+  const InReaction reaction(this);
   services_->loop->Post([self = shared_from_this()] { self->Detach(); });
   End([] { return grpc::Status::CANCELLED; }, Flush::kNo);
 }
 
 void StreamLane::OnDone() {
+  const InReaction reaction(this);
   // Often the last share.
   const std::shared_ptr<StreamLane> self = std::move(self_);
 }
@@ -281,6 +287,7 @@ void StreamLane::Proceed() {
     }
   }
   // Only one thread can have come here, and none after `finished_`.
+  BeforeReactions(this);
   if (end) {
     Finish(end());
   } else {

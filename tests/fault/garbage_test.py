@@ -221,7 +221,7 @@ def test_the_session_socket(node: Node) -> None:
                 raw.wait_hang_up()
             except (ConnectionResetError, BrokenPipeError):
                 pass  # the daemon has had enough of it
-        assert node.daemon.alive(), f"{case.__name__} has ended the daemon"
+        assert node.daemon.is_alive(), f"{case.__name__} has ended the daemon"
 
     check_harmless(node, [functools.partial(play, case) for case in SESSION_CASES])
 

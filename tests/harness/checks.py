@@ -134,6 +134,7 @@ class Usage:
 
     descriptors: int
     threads: int
+    grpc_threads: int
     mappings: int
     arena_mappings: int
     sessions: int
@@ -147,9 +148,12 @@ def usage_of(pid: int, admin: Admin) -> Usage:
     status = admin.fresh_status()
     process = pathlib.Path("/proc") / str(pid)
     maps = (process / "maps").read_text().splitlines()
+    names = [(task / "comm").read_text().strip() for task in (process / "task").iterdir()]
+    grpc_threads = sum(name in _GRPC_THREADS for name in names)
     return Usage(
         descriptors=len(os.listdir(process / "fd")),
-        threads=len(os.listdir(process / "task")),
+        threads=len(names) - grpc_threads,
+        grpc_threads=grpc_threads,
         mappings=len(maps),
         arena_mappings=sum("/memfd:" in line for line in maps),
         sessions=status.sessions,
@@ -213,9 +217,13 @@ def check_flat(what: str, samples: Sequence[float], growth_max: float) -> float:
     return growth
 
 
-# Of what may be more without a leak, so many: glibc keeps the stacks of ended threads, and maps
-# large blocks; gRPC has a thread more when it is busy. A leak shows as one for each round.
-_SLACK = {"mappings": 6, "threads": 2}
+# gRPC's pools, which grow when they are busy, up to two threads for each processor.
+_GRPC_THREADS = ("default-executo", "resolver-execut", "grpc_global_tim", "event_engine")
+# Of what may be more without a leak, so many; a leak shows as one for each round. Each thread has
+# two mappings, the stack and its guard, and glibc keeps those of ended threads. It also maps large
+# blocks.
+_GRPC_THREADS_MORE = 2 * (os.cpu_count() or 1) + 2
+_SLACK = {"grpc_threads": _GRPC_THREADS_MORE, "mappings": 2 * _GRPC_THREADS_MORE + 4}
 _COUNTABLE = [each.name for each in fields(Usage) if each.name != "heap_kib"]
 
 

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
 # Long enough for this machine at its worst; nothing waits that long unless it fails.
@@ -27,11 +27,16 @@ class DaemonProcess:
     """A running daemon. The test's thread uses it; a thread of its own reads its log."""
 
     def __init__(
-        self, settings: Sequence[str] = (), socket_dir: pathlib.Path | None = None
+        self,
+        settings: Sequence[str] = (),
+        socket_dir: pathlib.Path | None = None,
+        env: Mapping[str, str] | None = None,
+        before: Callable[[], None] | None = None,
     ) -> None:
         """Starts tuttid with `settings` ("--work_timeout_ms=1s"), and returns when it is ready.
 
-        In `socket_dir`, else in a new directory, which is removed at the end. Raises
+        In `socket_dir`, else in a new directory, which is removed at the end. `env` comes on top of
+        this process's; `before` runs in the child before the program (to set a limit). Raises
         AssertionError, with the log, if it ends or takes too long.
         """
         self._own_folder = None if socket_dir else pathlib.Path(tempfile.mkdtemp(prefix="tutti-"))
@@ -46,7 +51,11 @@ class DaemonProcess:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
+            env={**os.environ, **(env or {})},
+            preexec_fn=before,
         )
+        # Readable once it has ended: to be waited for along with something else.
+        self.pidfd = os.pidfd_open(self.process.pid)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         in_time = self._ready.wait(DEADLINE_S)
@@ -81,9 +90,19 @@ class DaemonProcess:
         """SIGSTOP, SIGCONT and the like."""
         self.process.send_signal(number)
 
+    def wait_exit(self, timeout_s: float = DEADLINE_S) -> int:
+        """Returns its exit status once it has ended by itself."""
+        status = self.process.wait(timeout_s)
+        # The pipe's end comes with that of the process: the log is whole after it.
+        self._reader.join(timeout_s)
+        return status
+
     def close(self) -> None:
         """Kills it if it still runs, and removes its directory. Idempotent."""
         self.kill()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
         if self._own_folder is not None:
             shutil.rmtree(self._own_folder, ignore_errors=True)
 
@@ -101,10 +120,7 @@ class DaemonProcess:
     def _end(self, number: int) -> int:
         if self.is_alive():
             self.process.send_signal(number)
-        status = self.process.wait(DEADLINE_S)
-        # The pipe's end comes with that of the process: the log is whole after it.
-        self._reader.join(DEADLINE_S)
-        return status
+        return self.wait_exit()
 
     def _read(self) -> None:
         assert self.process.stderr is not None

@@ -10,13 +10,9 @@ What it made it ends, in the right order and with deadlines, however it is doing
 
 from __future__ import annotations
 
-import os
 import pathlib
 import resource
-import select
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,91 +20,11 @@ from collections.abc import Callable, Sequence
 
 import checks
 from admin import Admin
+from daemon import DaemonProcess
 from rank import Rank
-from waiting import DEADLINE_S, OutOfTime, wait_for_exit
 
 _LOG_TAIL_LINES = 60
 _GDB_TIMEOUT_S = 30
-
-
-class Daemon:
-    """A tuttid process. It is ready when made."""
-
-    def __init__(
-        self,
-        folder: pathlib.Path,
-        settings: Sequence[str] = (),
-        descriptors_max: int | None = None,
-    ) -> None:
-        self.folder = folder
-        self.socket_dir = folder / "s"
-        self.log_path = folder / "tuttid.log"
-        self._start(settings, descriptors_max)
-
-    def _start(self, settings: Sequence[str], descriptors_max: int | None) -> None:
-        notified = self.folder / "notify.sock"
-        notified.unlink(missing_ok=True)
-
-        def limit() -> None:
-            if descriptors_max is not None:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors_max, descriptors_max))
-
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
-            ready.bind(str(notified))
-            with self.log_path.open("ab") as log:
-                self.process = subprocess.Popen(
-                    [os.environ["TUTTID"], f"--socket_dir={self.socket_dir}", *settings],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    # One heap: glibc maps another for a thread when it first meets a lock that
-                    # is taken, which would look like a leak of two mappings.
-                    env={**os.environ, "NOTIFY_SOCKET": str(notified), "MALLOC_ARENA_MAX": "1"},
-                    preexec_fn=limit,
-                )
-            self.pid = self.process.pid
-            self.pidfd = os.pidfd_open(self.pid)
-            self._wait_ready(ready)
-
-    def _wait_ready(self, ready: socket.socket) -> None:
-        poll = select.poll()
-        poll.register(ready, select.POLLIN)
-        poll.register(self.pidfd, select.POLLIN)
-        while True:
-            events = dict(poll.poll(DEADLINE_S * 1000))
-            if not events:
-                raise OutOfTime(f"tuttid was not ready in {DEADLINE_S:g} s\n{self.log_tail()}")
-            if ready.fileno() not in events:
-                raise AssertionError(f"tuttid ended: {self.wait_exit()}\n{self.log_tail()}")
-            if b"READY=1" in ready.recv(4096):
-                return
-
-    def signal(self, number: int) -> None:
-        signal.pidfd_send_signal(self.pidfd, number)
-
-    def wait_exit(self, timeout_s: float = DEADLINE_S) -> int:
-        """Returns the exit status; negative for a signal."""
-        wait_for_exit(self.pidfd, f"tuttid (pid {self.pid})", timeout_s)
-        return self.process.wait()
-
-    def alive(self) -> bool:
-        return self.process.poll() is None
-
-    def log(self) -> str:
-        return self.log_path.read_text(errors="replace")
-
-    def log_tail(self) -> str:
-        return "\n".join(self.log().splitlines()[-_LOG_TAIL_LINES:])
-
-    def close(self) -> None:
-        """Ends it at once. Idempotent."""
-        if self.pidfd < 0:
-            return
-        if self.alive():
-            self.signal(signal.SIGKILL)
-        self.wait_exit()
-        os.close(self.pidfd)
-        self.pidfd = -1
 
 
 class Node:
@@ -119,25 +35,39 @@ class Node:
         self._ranks: list[Rank] = []
         self._settings = settings
         self._descriptors_max = descriptors_max
-        self.daemon = Daemon(self._folder, settings, descriptors_max)
-        self.admin = Admin(self.daemon.socket_dir)
         # A test that ends the daemon says so, or it has failed.
         self.may_end = False
+        self._start()
 
-    @property
-    def socket_dir(self) -> pathlib.Path:
-        return self.daemon.socket_dir
+    def _start(self) -> None:
+        self.daemon = DaemonProcess(
+            self._settings,
+            socket_dir=self._folder,
+            # One heap: glibc makes another for a thread when it meets a lock that is taken, which
+            # would look like a leak of two mappings.
+            env={"MALLOC_ARENA_MAX": "1"},
+            before=self._limit_descriptors if self._descriptors_max else None,
+        )
+        self.admin = Admin(self.socket_dir)
 
-    @property
-    def pid(self) -> int:
-        return self.daemon.pid
+    def _limit_descriptors(self) -> None:
+        assert self._descriptors_max is not None
+        both = (self._descriptors_max, self._descriptors_max)
+        resource.setrlimit(resource.RLIMIT_NOFILE, both)
 
     def restart(self) -> None:
         """Another daemon in the same directory; the one before has ended."""
         self.admin.close()
         self.daemon.close()
-        self.daemon = Daemon(self._folder, self._settings, self._descriptors_max)
-        self.admin = Admin(self.daemon.socket_dir)
+        self._start()
+
+    @property
+    def socket_dir(self) -> pathlib.Path:
+        return self._folder
+
+    @property
+    def pid(self) -> int:
+        return self.daemon.pid
 
     # --- Ranks ---
 
@@ -195,7 +125,8 @@ class Node:
 
     def diagnose(self) -> str:
         """What helps to understand a failure: states, stacks, the end of the log."""
-        parts = [f"--- tuttid (pid {self.pid}), the end of its log ---", self.daemon.log_tail()]
+        parts = [f"--- tuttid (pid {self.pid}), the end of its log ---"]
+        parts += self.daemon.log.splitlines()[-_LOG_TAIL_LINES:]
         parts += ["--- its stacks ---", _stacks(self.pid)]
         for rank in self._ranks:
             parts += [f"--- {rank} ---", _waits(rank.pid)]

@@ -32,7 +32,7 @@ _DTYPES = {
 _CODES = {T.CAUSE_MISMATCH: 9, T.CAUSE_DEADLINE: 4, T.CAUSE_NODE_LOST: 14, T.CAUSE_RANK_DIED: 10}
 
 
-def failure(cause: int, message: str, **fields: Any) -> Any:
+def failure(cause: Any, message: str, **fields: Any) -> Any:
     return T.Failure(cause=cause, message=message, code=_CODES.get(cause, 9), **fields)
 
 
@@ -363,13 +363,13 @@ class FakeDaemon:
         if work.kind == T.COLLECTIVE_KIND_BROADCAST:
             result = ins[work.root][0].copy()
         else:
-            operation = {
+            operations: dict[int, Any] = {
                 T.REDUCE_OP_PRODUCT: np.prod,
                 T.REDUCE_OP_MIN: np.min,
                 T.REDUCE_OP_MAX: np.max,
             }
             stack = np.stack([each[0] for each in ins])
-            result = operation.get(work.op, np.sum)(stack, axis=0)
+            result = operations.get(work.op, np.sum)(stack, axis=0)
             if work.op == T.REDUCE_OP_AVG:
                 result = result / len(works)
         for out in outs:

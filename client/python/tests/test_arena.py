@@ -139,7 +139,7 @@ def test_block_is_free_when_the_last_view_is_gone(pool: Pool) -> None:
     array = pool.array((1000,), np.float64)
     address = array.__array_interface__["data"][0]
     view = array[10:20].reshape(2, 5).T
-    exported = memoryview(array[1:])
+    exported = array[1:].data
     del array
     gc.collect()
     assert pool.array((1000,), np.float64).__array_interface__["data"][0] != address

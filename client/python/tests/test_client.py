@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,18 +79,20 @@ def test_bad_arguments_are_raised_before_anything_is_sent(
 ) -> None:
     count = len(daemon.requests)
     array = np.zeros(3)
-    for error, call in [
+    wrong: Any = 3
+    calls: list[tuple[type[Exception], Callable[[], Any]]] = [
         (ValueError, lambda: single.broadcast(array, 1)),
-        (TypeError, lambda: single.broadcast(array, None)),
-        (TypeError, lambda: single.allreduce(array, "sum")),
+        (TypeError, lambda: single.broadcast(array, 1.0 * wrong)),
+        (TypeError, lambda: single.allreduce(array, wrong)),
         (TypeError, lambda: single.allreduce([1.0])),
         (ValueError, lambda: single.allreduce(array, timeout=0)),
         (ValueError, lambda: client.join("g", 2, 2)),
         (ValueError, lambda: client.join("g", 0, 0)),
         (ValueError, lambda: client.join("", 0, 1)),
-        (TypeError, lambda: client.join(3, 0, 1)),
+        (TypeError, lambda: client.join(wrong, 0, 1)),
         (ValueError, lambda: client.join("g", 0, 1, timeout=-1)),
-    ]:
+    ]
+    for error, call in calls:
         with pytest.raises(error):
             call()
     assert not daemon.works

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+from typing import Any
 
 import pytest
 
@@ -34,9 +35,10 @@ def test_causes_are_those_of_the_wire() -> None:
 
 @pytest.mark.parametrize("cause", tutti.Cause)
 def test_each_cause_has_its_kind_and_keeps_its_fields(cause: tutti.Cause) -> None:
+    number: Any = cause.value
     failure = types_pb2.Failure(
         code=9,
-        cause=cause.value,
+        cause=number,
         message="what happened",
         group="dp",
         epoch=3,
@@ -53,7 +55,8 @@ def test_each_cause_has_its_kind_and_keeps_its_fields(cause: tutti.Cause) -> Non
 
 
 def test_a_cause_of_the_future_is_an_error_too() -> None:
-    error = errors.error_of(types_pb2.Failure(cause=99))
+    unknown: Any = 99
+    error = errors.error_of(types_pb2.Failure(cause=unknown))
     assert error.cause is tutti.Cause.UNSPECIFIED
     assert str(error)
 

@@ -67,14 +67,15 @@ def test_names() -> None:
 def test_seconds() -> None:
     assert to_milliseconds(None) == 0
     assert to_milliseconds(1.5) == 1500
+    assert to_milliseconds(1.1) == 1100
     assert to_milliseconds(np.float32(2)) == 2000
     assert to_milliseconds(1e-9) == 1, "a short timeout must not become the default"
     for value in (0, -1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="timeout"):
             to_milliseconds(value)
-    for value in ("5", True):
+    for wrong in ("5", True):
         with pytest.raises(TypeError, match="timeout"):
-            to_milliseconds(value)  # type: ignore[arg-type]
+            to_milliseconds(wrong)  # type: ignore[arg-type]
 
 
 class TestSocketDir:

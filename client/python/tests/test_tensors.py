@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def test_every_dtype_travels(pool: Pool, name: str) -> None:
     bound.finish(True)
 
 
-ARRAYS = {
+ARRAYS: dict[str, Callable[[], npt.NDArray[Any]]] = {
     "contiguous": lambda: np.arange(24.0).reshape(2, 3, 4),
     "fortran": lambda: np.asfortranarray(np.arange(24.0).reshape(4, 6)),
     "strided": lambda: np.arange(48.0).reshape(6, 8)[::2, 1::3],

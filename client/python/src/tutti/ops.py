@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 import operator
 from typing import Any
 
@@ -95,4 +96,4 @@ def to_milliseconds(seconds: float | None, name: str = "timeout") -> int:
     # field.
     if not 0 < value < 1e9:
         raise ValueError(f"{name} must be positive seconds, and is {seconds!r}; None: the default")
-    return int(-(-value * 1000 // 1))
+    return math.ceil(round(value * 1000, 3)) or 1
