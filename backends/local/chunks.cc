@@ -27,7 +27,9 @@ class ChunkRun {
       const size_t chunk = next_.fetch_add(1, std::memory_order_relaxed);
       if (chunk >= chunk_count_) return;
       const size_t first = chunk * plan_.chunk_elements;
-      plan_.body(first, std::min(plan_.chunk_elements, plan_.count - first));
+      // The planted defect: the end is not done, and all is said to be well.
+      const bool skip = chunk + 1 == chunk_count_ && Mutated("local.skip_last_chunk");
+      if (!skip) plan_.body(first, std::min(plan_.chunk_elements, plan_.count - first));
       if (chunk_count_ > 1) Failpoint("local.mid_chunk");
       MutexLock lock(&mutex_);
       ++finished_;

@@ -64,13 +64,13 @@ Result<std::shared_ptr<const Block>> ArenaPool::Allocate(size_t bytes) {
   auto arena = std::make_unique<Arena>(Arena{made->id, mapping, FreeList(mapping->size_bytes())});
   const std::optional<size_t> offset = arena->free.Take(bytes);
   auto block = std::make_shared<const Block>(weak_from_this(), mapping, arena->id, *offset, bytes);
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(&mutex_);
   arenas_.push_back(std::move(arena));
   return std::shared_ptr<const Block>(std::move(block));
 }
 
 std::shared_ptr<const Block> ArenaPool::Take(size_t bytes) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(&mutex_);
   for (const std::unique_ptr<Arena>& arena : arenas_) {
     if (const std::optional<size_t> offset = arena->free.Take(bytes)) {
       return std::make_shared<const Block>(weak_from_this(), arena->mapping, arena->id, *offset,
@@ -83,7 +83,7 @@ std::shared_ptr<const Block> ArenaPool::Take(size_t bytes) {
 void ArenaPool::ReleaseFreeArenas() {
   std::vector<std::unique_ptr<Arena>> released;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(&mutex_);
     const auto kept = std::partition(arenas_.begin(), arenas_.end(),
                                      [](const auto& arena) { return !arena->free.AllFree(); });
     std::move(kept, arenas_.end(), std::back_inserter(released));
@@ -93,7 +93,7 @@ void ArenaPool::ReleaseFreeArenas() {
 }
 
 void ArenaPool::Give(uint64_t arena_id, size_t offset, size_t bytes) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(&mutex_);
   const auto it = std::find_if(arenas_.begin(), arenas_.end(),
                                [&](const auto& arena) { return arena->id == arena_id; });
   if (it != arenas_.end()) (*it)->free.Give(offset, bytes);
@@ -102,7 +102,7 @@ void ArenaPool::Give(uint64_t arena_id, size_t offset, size_t bytes) {
 size_t ArenaPool::NextArenaBytes(size_t bytes) {
   size_t total = 0;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(&mutex_);
     for (const std::unique_ptr<Arena>& arena : arenas_) total += arena->mapping->size_bytes();
   }
   return RoundUp(std::max(bytes, std::clamp(total / 8, kArenaBytesMin, kArenaBytesMax)),

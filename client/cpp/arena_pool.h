@@ -8,9 +8,9 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <vector>
 
+#include "base/mutex.h"
 #include "base/result.h"
 #include "client/cpp/free_list.h"
 #include "shm/mapping.h"
@@ -86,8 +86,8 @@ class ArenaPool : public std::enable_shared_from_this<ArenaPool> {
   size_t NextArenaBytes(size_t bytes);
 
   ArenaSource* const source_;
-  std::mutex mutex_;
-  std::vector<std::unique_ptr<Arena>> arenas_;  // guarded by mutex_
+  Mutex mutex_;
+  std::vector<std::unique_ptr<Arena>> arenas_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace client

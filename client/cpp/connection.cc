@@ -84,7 +84,7 @@ std::optional<Failure> Connection::Start(const ClientOptions& options) {
                     .ended = [this](const Failure& reason) { End(reason); }});
   std::optional<Failure> lost;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(&mutex_);
     started_ = true;
     lost = end_;
   }
@@ -95,7 +95,7 @@ std::optional<Failure> Connection::Start(const ClientOptions& options) {
 
 void Connection::Close() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(&mutex_);
     if (std::exchange(closed_, true)) return;
   }
   if (socket_ != nullptr) socket_->Close();
@@ -109,7 +109,7 @@ std::optional<Failure> Connection::Forked() const { return ForkedSince(fork_coun
 void Connection::End(const Failure& reason) {
   bool started = false;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(&mutex_);
     if (!end_.has_value()) end_ = reason;
     started = started_;
   }

@@ -5,12 +5,12 @@
 #pragma once
 
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "base/failure.h"
+#include "base/mutex.h"
 #include "base/result.h"
 #include "base/types.h"
 #include "client/cpp/arena_pool.h"
@@ -64,10 +64,11 @@ class Connection final : private ArenaSource {
   const uint32_t fork_count_;
   uint64_t session_id_ = 0;
 
-  std::mutex mutex_;
-  std::optional<Failure> end_;  // guarded by mutex_
-  bool started_ = false;        // guarded by mutex_; from then on lane_ and rpc_ do not change
-  bool closed_ = false;         // guarded by mutex_
+  Mutex mutex_;
+  std::optional<Failure> end_ ABSL_GUARDED_BY(mutex_);
+  // From then on lane_ and rpc_ do not change.
+  bool started_ ABSL_GUARDED_BY(mutex_) = false;
+  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
 
   // Shared with its blocks, which find it gone when they outlive the connection.
   std::shared_ptr<ArenaPool> pool_;

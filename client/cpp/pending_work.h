@@ -52,7 +52,7 @@ class PendingWork {
  private:
   const absl::Duration patience_;
   const uint32_t fork_count_;
-  std::mutex mutex_;  // std, for timed waits on the monotonic clock, which abseil's are not
+  std::mutex mutex_;  // not base/mutex.h: timed waits, on the monotonic clock
   std::condition_variable changed_;
   // Guarded by mutex_.
   bool done_ = false;

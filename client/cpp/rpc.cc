@@ -54,7 +54,7 @@ std::optional<Failure> Rpc::Leave(const v1::LeaveGroupRequest& request, absl::Du
 }
 
 void Rpc::Cancel(const Failure& reason) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(&mutex_);
   if (!cancelled_.has_value()) cancelled_ = reason;
   for (grpc::ClientContext* const call : calls_) call->TryCancel();
 }
@@ -67,12 +67,12 @@ std::optional<Failure> Rpc::Run(absl::Duration timeout, const Call& call) {
   // The session socket is open, so there is a daemon: wait for its other socket.
   context.set_wait_for_ready(true);
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(&mutex_);
     if (cancelled_.has_value()) return cancelled_;
     calls_.insert(&context);
   }
   const grpc::Status status = call(&context);
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(&mutex_);
   calls_.erase(&context);
   if (status.ok()) return std::nullopt;
   const auto& trailers = context.GetServerTrailingMetadata();

@@ -6,13 +6,13 @@
 #include <grpcpp/grpcpp.h>
 
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
 
 #include "absl/time/time.h"
 #include "base/failure.h"
+#include "base/mutex.h"
 #include "base/result.h"
 #include "tutti/v1/client.grpc.pb.h"
 
@@ -45,9 +45,9 @@ class Rpc {
 
   const std::unique_ptr<v1::ClientService::Stub> stub_;
   const std::string token_;
-  std::mutex mutex_;
-  std::set<grpc::ClientContext*> calls_;  // guarded by mutex_
-  std::optional<Failure> cancelled_;      // guarded by mutex_
+  Mutex mutex_;
+  std::set<grpc::ClientContext*> calls_ ABSL_GUARDED_BY(mutex_);
+  std::optional<Failure> cancelled_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace client

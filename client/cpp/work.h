@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "absl/time/time.h"
 #include "base/clock.h"

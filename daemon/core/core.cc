@@ -151,13 +151,16 @@ Result<SessionId> Core::Impl::OpenSession(SessionInfo info) {
 }
 
 void Core::Impl::CloseSession(SessionId id, Cause cause) {
+  Session* const session = Find(id);
+  if (session == nullptr) return;
+  LogDebug("session.close {} cause={}", session->Describe(), NameOf(cause));
+  session->RunAllWhenReceived();
+  // Its own works end like those of the others, and a client that still lives is told.
+  groups_.SessionGone(session, cause);
+  session->CloseLane({.cause = cause,
+                      .message = cause == Cause::kDraining ? "the daemon is shutting down"
+                                                           : "the session has ended"});
   auto node = sessions_.extract(id);
-  if (node.empty()) return;
-  Session& session = *node.mapped();
-  LogDebug("session.close {} cause={}", session.Describe(), NameOf(cause));
-  session.RunAllWhenReceived();
-  session.CloseLane({.cause = cause, .message = "the session has ended"});
-  groups_.SessionGone(&session, cause);
   // The planted defect: a session that is never freed.
   if (Mutated("session.leak")) [[maybe_unused]]
     auto* leaked = node.mapped().release();

@@ -397,7 +397,10 @@ TEST_CASE("draining refuses what is new, lets works end, then says so") {
   world.Advance(kSnapshotPeriod);
   CHECK(clients[0]->Ok(1));
   CHECK(idle);
+  // What has not ended by then is told so.
+  const WorkNumber late = clients[0]->Submit(clients[0]->Barrier("dp"));
   world.core->CloseAllSessions();
+  CHECK(clients[0]->FailureOf(late).cause == Cause::kDraining);
   CHECK(world.script.aborted);
   CHECK(clients[0]->lane_closed.has_value());
 }

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
+#include "base/failpoint.h"
 #include "base/log.h"
 #include "daemon/core/admit.h"
 
@@ -134,7 +135,10 @@ void Group::Expired(OpSequence* sequence, const std::shared_ptr<Operation>& oper
   const absl::Duration waited = services_->clock->Now() - operation->first_submitted;
   Failure failure =
       DeadlinePassed(label(), *operation, waited, DescribeMissing(*sequence, *operation));
-  failure.missing = MissingRanks(*operation, sequence->ranks());
+  // The planted defect: a deadline that names nobody.
+  if (!Mutated("group.name_nobody")) {
+    failure.missing = MissingRanks(*operation, sequence->ranks());
+  }
   if (operation->any().signature.kind != CollectiveKind::kRecv) {
     End(GroupState::kFailed, failure);
     AbandonAll(failure);

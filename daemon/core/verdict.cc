@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/check.h"
+#include "base/failpoint.h"
 #include "base/log.h"
 
 namespace tutti {
@@ -56,6 +57,8 @@ std::string Where(const GroupLabel& group, const Operation* operation) {
 Failure RanksGone(const GroupLabel& group, Cause cause, std::vector<Rank> ranks,
                   const std::string& who, const Operation* operation) {
   TUTTI_CHECK(!ranks.empty());
+  // The planted defect: the wrong rank is named.
+  if (Mutated("verdict.blame_next")) ++ranks.front();
   Failure failure = At(group, cause, operation);
   failure.message = absl::StrCat(Where(group, operation), ": ", DescribeRanks(ranks), " (", who,
                                  ") ", HowGone(cause), "; join the group again to go on");

@@ -37,6 +37,7 @@ std::optional<FailpointAction> FromProto(v1::FailpointAction action) {
 }  // namespace
 
 SnapshotView AdminService::View(const Snapshot& snapshot) const {
+  Failpoint("admin.before_answer");
   return {.snapshot = snapshot, .now = services_.clock->Now(), .processes = *services_.processes};
 }
 
@@ -116,8 +117,10 @@ grpc::ServerUnaryReactor* AdminService::SetFailpoint(grpc::CallbackServerContext
                                    context));
   }
   const FailpointState state = tutti::SetFailpoint(request->name(), *action, request->from_hit());
-  LogInfo("failpoint.set name={} action={} hits={} held={}", Quoted(request->name()),
-          v1::FailpointAction_Name(request->action()), state.hits, state.held);
+  if (*action != FailpointAction::kQuery) {
+    LogInfo("failpoint.set name={} action={} hits={} held={}", Quoted(request->name()),
+            v1::FailpointAction_Name(request->action()), state.hits, state.held);
+  }
   response->set_hits(state.hits);
   response->set_held(state.held);
   return End(context, grpc::Status::OK);

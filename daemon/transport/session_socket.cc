@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/check.h"
+#include "base/failpoint.h"
 #include "base/log.h"
 #include "base/version.h"
 #include "proto/convert.h"
@@ -58,6 +60,7 @@ SessionSocket::SessionSocket(UniqueFd socket, const SessionServices* services,
     : services_(services), socket_(std::move(socket)), closed_(std::move(closed)) {}
 
 SessionSocket::~SessionSocket() {
+  CallOffHelloDeadline();
   if (socket_watch_ != 0) services_->watcher->Unwatch(socket_watch_);
   if (process_watch_ != 0) services_->watcher->Unwatch(process_watch_);
 }
@@ -72,12 +75,17 @@ void SessionSocket::Start() {
   if (!watched) {
     return Refuse({.cause = Cause::kLimit, .message = "the daemon cannot watch more sockets"});
   }
-  services_->loop->PostAt(services_->clock->Now() + kHelloTimeout, [weak = weak_from_this()] {
-    const std::shared_ptr<SessionSocket> self = weak.lock();
-    if (self == nullptr || self->state_ != State::kAccepted) return;
-    self->Refuse(
-        ProtocolFailure(absl::StrCat("no Hello within ", absl::FormatDuration(kHelloTimeout))));
+  hello_deadline_ = services_->hellos->Add(services_->clock->Now() + kHelloTimeout, [this] {
+    // Closing drops the owner's share.
+    const std::shared_ptr<SessionSocket> self = shared_from_this();
+    hello_deadline_.reset();
+    Refuse(ProtocolFailure(absl::StrCat("no Hello within ", absl::FormatDuration(kHelloTimeout))));
   });
+}
+
+void SessionSocket::CallOffHelloDeadline() {
+  if (hello_deadline_.has_value()) services_->hellos->Remove(*hello_deadline_);
+  hello_deadline_.reset();
 }
 
 bool SessionSocket::Watch(int fd, WatchId* watch, std::function<void()> ready) {
@@ -104,10 +112,14 @@ void SessionSocket::OnReadable(int packets_max) {
       // A client that ends without having read our last reply resets the connection; the Goodbye it
       // sent before that is still in the queue.
       if (!std::exchange(reset, true)) continue;
+      if (Mutated("session_socket.miss_death")) return;
       return Close(SessionEnd::kHungUp);
     }
     v1::SessionRequest request;
-    if (!(*packet)->fds.empty() || !request.ParseFromString((*packet)->bytes)) {
+    const bool parsed = request.ParseFromString((*packet)->bytes);
+    // The planted defect: what a client sends is taken for an invariant of ours.
+    TUTTI_CHECK(parsed || !Mutated("session_socket.trust_packets"));
+    if (!(*packet)->fds.empty() || !parsed) {
       return Refuse(ProtocolFailure("a packet that is no tutti.v1.SessionRequest"));
     }
     Handle(request);
@@ -115,6 +127,8 @@ void SessionSocket::OnReadable(int packets_max) {
 }
 
 void SessionSocket::OnEnded() {
+  // The planted defect: a death that goes unnoticed.
+  if (Mutated("session_socket.miss_death")) return;
   OnReadable(kPacketsAtEnd);
   if (state_ != State::kClosed) Close(SessionEnd::kHungUp);
 }
@@ -167,6 +181,7 @@ void SessionSocket::HandleHello(uint64_t request_id, const v1::Hello& hello) {
   if (!session.ok()) return RefuseRequest(request_id, session.failure());
   session_ = *session;
   state_ = State::kOpen;
+  CallOffHelloDeadline();
   v1::SessionReply reply;
   reply.set_request_id(request_id);
   v1::Welcome* const welcome = reply.mutable_welcome();
@@ -235,6 +250,7 @@ void SessionSocket::Refuse(const Failure& failure) { RefuseRequest(0, failure); 
 void SessionSocket::Close(SessionEnd end) {
   if (state_ == State::kClosed) return;
   state_ = State::kClosed;
+  CallOffHelloDeadline();
   services_->watcher->Unwatch(std::exchange(socket_watch_, 0));
   services_->watcher->Unwatch(std::exchange(process_watch_, 0));
   if (session_ != 0) {

@@ -20,6 +20,7 @@
 #include "base/task_runner.h"
 #include "base/unique_fd.h"
 #include "daemon/core/core.h"
+#include "daemon/core/deadline_queue.h"
 #include "daemon/core/ids.h"
 #include "daemon/transport/fd_watcher.h"
 #include "daemon/transport/peer_process.h"
@@ -35,6 +36,8 @@ struct SessionServices {
   FdWatcher* watcher = nullptr;
   const Clock* clock = nullptr;
   TokenTable* tokens = nullptr;
+  // Of Hellos that have not come; SessionSockets has it.
+  DeadlineQueue* hellos = nullptr;
   // 16 random bytes that name this run of the daemon.
   std::string incarnation;
   // What clients are told of the limits.
@@ -63,6 +66,7 @@ class SessionSocket : public std::enable_shared_from_this<SessionSocket> {
   enum class State { kAccepted, kOpen, kClosed };
 
   bool Watch(int fd, WatchId* watch, std::function<void()> ready);
+  void CallOffHelloDeadline();
   void OnReadable(int packets_max);
   // Reads what the client has sent before it ended, and closes.
   void OnEnded();
@@ -80,6 +84,7 @@ class SessionSocket : public std::enable_shared_from_this<SessionSocket> {
   PeerProcess peer_;
   WatchId socket_watch_ = 0;
   WatchId process_watch_ = 0;
+  std::optional<DeadlineQueue::Handle> hello_deadline_;
   State state_ = State::kAccepted;
   SessionId session_ = 0;
   std::function<void()> closed_;

@@ -6,9 +6,19 @@
 #include "base/log.h"
 
 namespace tutti {
+namespace {
+
+SessionServices With(DeadlineQueue* hellos, SessionServices services) {
+  services.hellos = hellos;
+  return services;
+}
+
+}  // namespace
 
 SessionSockets::SessionSockets(SessionServices services, size_t sockets_max)
-    : services_(std::move(services)), sockets_max_(sockets_max) {}
+    : hellos_(services.clock, services.loop),
+      services_(With(&hellos_, std::move(services))),
+      sockets_max_(sockets_max) {}
 
 void SessionSockets::Accept(UniqueFd connection) {
   if (open_.fetch_add(1) >= sockets_max_) {

@@ -11,6 +11,7 @@
 
 #include "base/failure.h"
 #include "base/unique_fd.h"
+#include "daemon/core/deadline_queue.h"
 #include "daemon/core/ids.h"
 #include "daemon/transport/session_socket.h"
 
@@ -36,6 +37,8 @@ class SessionSockets {
  private:
   void Adopt(UniqueFd connection);
 
+  // One timer for all of them: one for each would keep a part of every socket for its time.
+  DeadlineQueue hellos_;
   const SessionServices services_;
   const size_t sockets_max_;
   // Accepted and not yet closed.

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "base/failpoint.h"
 #include "base/log.h"
 #include "proto/convert.h"
 
@@ -215,7 +216,9 @@ Result<const GroupSnapshot*> FindGroup(const Snapshot& snapshot,
 
 v1::SnapshotInfo ShowAge(const SnapshotView& view) {
   v1::SnapshotInfo info;
-  info.set_age_ms(Milliseconds(view.now - view.snapshot.taken));
+  // The planted defect: what is shown is always claimed to be new.
+  const bool lie = Mutated("snapshot.hide_age");
+  info.set_age_ms(lie ? 0 : Milliseconds(view.now - view.snapshot.taken));
   info.set_number(view.snapshot.number);
   return info;
 }

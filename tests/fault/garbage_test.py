@@ -217,8 +217,7 @@ def test_the_session_socket(node: Node) -> None:
             try:
                 case(raw, chance)
                 # What was sent is in its queue: the daemon reads all of it before it hangs up.
-                raw.socket.shutdown(socket.SHUT_WR)
-                raw.wait_hang_up()
+                raw.hang_up()
             except (ConnectionResetError, BrokenPipeError):
                 pass  # the daemon has had enough of it
         assert node.daemon.is_alive(), f"{case.__name__} has ended the daemon"

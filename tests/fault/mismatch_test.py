@@ -169,7 +169,7 @@ class Pair:
 
 
 WRONG_SPANS = {
-    "behind_the_end": (ARENA_BYTES - 4096, 8192, None),
+    "behind_the_end": (ARENA_BYTES - 2048, 4096, None),
     "offset_beyond": (ARENA_BYTES, 4096, None),
     "wraps_around": ((1 << 64) - 4096, 8192, None),
     "length_of_everything": (0, (1 << 64) - 4, None),
@@ -184,7 +184,7 @@ def test_a_work_outside_its_arena_is_refused_at_all_ranks(node: Node, name: str)
     offset, length, arena = WRONG_SPANS[name]
     with RawClient(node.socket_dir) as raw:
         raw.hello()
-        pair = _pair(node, raw)
+        pair = pair_of(node, raw)
         before = {"arena": bytes(pair.arena.bytes), "t": pair.decent.hash("t")}
         work = pair.decent.submit(f"allreduce {GROUP} t sum")
         pair.work(1, offset, length, arena)
@@ -205,7 +205,7 @@ def test_a_work_outside_its_arena_is_refused_at_all_ranks(node: Node, name: str)
         node.check_alive()
 
 
-def _pair(node: Node, raw: RawClient) -> Pair:
+def pair_of(node: Node, raw: RawClient) -> Pair:
     arena = raw.new_arena(ARENA_BYTES)
     arena.bytes[:] = b"\x3c" * ARENA_BYTES
     decent = node.new_rank()

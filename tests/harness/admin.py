@@ -92,6 +92,10 @@ class Admin:
             lambda: self.failpoint(name).held >= held, f"{held} threads held at {name}", timeout_s
         )
 
+    def wait_hit(self, name: str) -> None:
+        """Returns when it has been hit since it was first named."""
+        wait_until(lambda: self.failpoint(name).hits > 0, f"{name} is hit")
+
     @contextmanager
     def paused(self, name: str, from_hit: int = 1) -> Iterator[None]:
         """Whoever comes to the failpoint is held there until the end of the block."""

@@ -84,6 +84,11 @@ class RawClient:
         while self.receive_packet(timeout_s)[0] is not None:
             pass
 
+    def hang_up(self) -> None:
+        """Ends the session without a Goodbye, and returns when the daemon has seen it."""
+        self.socket.shutdown(socket.SHUT_WR)
+        self.wait_hang_up()
+
     def request(self, **kind: Any) -> tuple[Any, list[int]]:
         self._last_request += 1
         request = message("SessionRequest")(request_id=self._last_request, **kind)

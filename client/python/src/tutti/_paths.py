@@ -1,8 +1,10 @@
-"""Where the daemon's sockets are, and what to tell a user who has no daemon."""
+"""Where the daemon's sockets are, what to tell a user who has no daemon, and who we are."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 import urllib.parse
 from pathlib import Path
 
@@ -52,3 +54,14 @@ def no_daemon(socket_dir: Path, reason: str) -> NodeLostError:
         f"Start one with: tuttid --socket_dir {socket_dir} (see `tutti status`). If it runs with "
         "another directory, set TUTTI_SOCKET_DIR to it"
     )
+
+
+def own_name() -> str:
+    """What this process calls itself: an actor's class under Ray, else the script's name."""
+    title = b""
+    with contextlib.suppress(OSError), open("/proc/self/cmdline", "rb") as command_line:
+        title = command_line.read(256).split(b"\0", 1)[0]
+    # Ray gives its workers such a title, while their script is the same for all of them.
+    if title.startswith(b"ray::"):
+        return title.decode(errors="replace").strip()[:64]
+    return os.path.basename(sys.argv[0] or "") or "python"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,7 +61,8 @@ class Client:
             socket_dir: where the daemon's sockets are; None: $TUTTI_SOCKET_DIR, else /run/tutti as
                 root, else $XDG_RUNTIME_DIR/tutti.
             namespace: scopes group names; None: $TUTTI_NAMESPACE, else "default".
-            label: what status shows people; None: the script's name.
+            label: what status shows people; None: the actor's class under Ray, else the script's
+                name.
 
         Raises:
             NodeLostError: there is no daemon; the message says where and what to do.
@@ -71,7 +71,7 @@ class Client:
         _fork.check()
         namespace = namespace or os.environ.get("TUTTI_NAMESPACE") or "default"
         to_name(namespace, "namespace")
-        label = to_name(label or os.path.basename(sys.argv[0] or "") or "python", "label")
+        label = to_name(label or _paths.own_name(), "label")
         self._connection = _Connection(_paths.resolve_socket_dir(socket_dir), namespace, label)
         self._finalizer = weakref.finalize(self, self._connection.close)
         self._finalizer.atexit = False  # _exit does it, and waits
