@@ -1,17 +1,25 @@
 """What a process calls itself in `tutti sessions`."""
 
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 
+from tutti import _paths
 
-@pytest.mark.parametrize(
-    ("title", "name"), [("ray::Trainer.step", "ray::Trainer.step"), ("python3", "-c")]
-)
-def test_rays_titles_are_taken(title: str, name: str) -> None:
-    code = "from tutti import _paths; print(_paths.own_name())"
-    result = subprocess.run(
-        [title, "-c", code], executable=sys.executable, capture_output=True, text=True, check=True
-    )
-    assert result.stdout.strip() == name
+
+def test_rays_titles_are_taken(tmp_path: Path) -> None:
+    title = tmp_path / "cmdline"
+    title.write_bytes(b"ray::Trainer.step\0\0\0")
+    assert _paths.own_name(str(title)) == "ray::Trainer.step"
+
+
+@pytest.mark.parametrize("content", [b"", b"/usr/bin/python3\0train.py\0"])
+def test_others_are_named_by_their_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    title = tmp_path / "cmdline"
+    title.write_bytes(content)
+    monkeypatch.setattr("sys.argv", ["/work/train.py", "--epochs"])
+    assert _paths.own_name(str(title)) == "train.py"
+    monkeypatch.setattr("sys.argv", [""])
+    assert _paths.own_name(str(tmp_path / "none")) == "python"

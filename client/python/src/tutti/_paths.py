@@ -56,11 +56,11 @@ def no_daemon(socket_dir: Path, reason: str) -> NodeLostError:
     )
 
 
-def own_name() -> str:
+def own_name(command_line: str = "/proc/self/cmdline") -> str:
     """What this process calls itself: an actor's class under Ray, else the script's name."""
     title = b""
-    with contextlib.suppress(OSError), open("/proc/self/cmdline", "rb") as command_line:
-        title = command_line.read(256).split(b"\0", 1)[0]
+    with contextlib.suppress(OSError), open(command_line, "rb") as words:
+        title = words.read(256).split(b"\0", 1)[0]
     # Ray gives its workers such a title, while their script is the same for all of them.
     if title.startswith(b"ray::"):
         return title.decode(errors="replace").strip()[:64]
