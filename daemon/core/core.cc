@@ -56,7 +56,8 @@ class Core::Impl {
                   .deadlines = &deadlines_,
                   .executor = &executor_,
                   .completer = &completer_,
-                  .find_session = [this](SessionId session) { return Find(session); }},
+                  .find_session = [this](SessionId session) { return Find(session); },
+                  .ended = [this] { PublishSoon(); }},
         groups_(&limits_, &dependencies_, &services_) {
     Publish();
     ScheduleTick();
@@ -92,6 +93,8 @@ class Core::Impl {
   std::optional<Failure> CheckInfo(const SessionInfo& info) const;
   void ScheduleTick();
   void Publish();
+  // Once for all that happens in this turn of the loop: many groups may end together.
+  void PublishSoon();
   void CheckIdle();
 
   const Limits limits_;
@@ -107,6 +110,7 @@ class Core::Impl {
   bool draining_ = false;
   std::function<void()> idle_;
   uint64_t snapshots_ = 0;
+  bool publish_posted_ = false;
   // Tasks that the loop holds find this gone after the core has been destroyed.
   const std::shared_ptr<Impl*> self_ = std::make_shared<Impl*>(this);
 
@@ -287,7 +291,15 @@ void Core::Impl::ScheduleTick() {
                              });
 }
 
+void Core::Impl::PublishSoon() {
+  if (std::exchange(publish_posted_, true)) return;
+  dependencies_.loop->Post([weak = std::weak_ptr<Impl*>(self_)] {
+    if (const auto self = weak.lock()) (*self)->Publish();
+  });
+}
+
 void Core::Impl::Publish() {
+  publish_posted_ = false;
   auto snapshot = std::make_shared<Snapshot>();
   snapshot->number = ++snapshots_;
   snapshot->taken = dependencies_.clock->Now();

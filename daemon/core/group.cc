@@ -260,6 +260,7 @@ void Group::End(GroupState state, Failure failure) {
             Quoted(failure.message));
   }
   failure_ = std::move(failure);
+  services_->ended();
 }
 
 void Group::Abandon(OpSequence* sequence, uint64_t cap, const Failure& failure) {

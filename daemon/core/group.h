@@ -9,6 +9,7 @@
 // Lives on the control loop. Shared by the registry and by the operations that run.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -40,6 +41,8 @@ struct GroupServices {
   Executor* executor = nullptr;
   Completer* completer = nullptr;
   Completer::FindSession find_session;
+  // A group has ended: people are to see that at once, and not at the next tick.
+  std::function<void()> ended;
 };
 
 // What an epoch is called, and how it works.

@@ -355,6 +355,15 @@ TEST_CASE("what is shown: pending operations, ranks, and what ended") {
   CHECK(shown->ranks[1].detail == "in allreduce #7 of group \"dp\"");
 }
 
+TEST_CASE("that a group has failed is shown at once, not at the next tick") {
+  TestCore world;
+  const Clients clients = FormGroup(&world, 2);
+  clients[0]->Die();
+  const auto& groups = world.core->snapshot()->groups;
+  REQUIRE(groups.size() == 1);
+  CHECK(groups[0]->state == GroupState::kFailed);
+}
+
 TEST_CASE("totals add up whatever happens") {
   TestCore world;
   Clients clients = FormGroup(&world, 3);

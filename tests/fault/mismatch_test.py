@@ -1,5 +1,5 @@
-"""Ranks that disagree (F-40): each field of the signature wrong in one rank is an error on all ranks
-that names both sides, writes nobody's memory, and leaves the group usable.
+"""Ranks that disagree (F-40): each field of the signature wrong in one rank is an error on all
+ranks that names both sides, writes nobody's memory, and leaves the group usable.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,7 +35,10 @@ CASES = {
         ("allreduce", "broadcast"),
     ),
     "operation_without_data": Case(
-        f"allreduce_to {GROUP} in out sum", f"barrier {GROUP}", "operation", ("allreduce", "barrier")
+        f"allreduce_to {GROUP} in out sum",
+        f"barrier {GROUP}",
+        "operation",
+        ("allreduce", "barrier"),
     ),
     "dtype": Case(
         f"allreduce_to {GROUP} in out sum",

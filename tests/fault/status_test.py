@@ -36,7 +36,8 @@ def test_status_answers_while_the_control_loop_is_blocked(
     join_all(ranks, GROUP)
     must_all(ranks, "tensor t float32 1000")
     must_all(ranks, "fill t 1")
-    assert all(verdict.ok for verdict in wait_all(ranks, submit_all(ranks, f"allreduce {GROUP} t sum")))
+    works = submit_all(ranks, f"allreduce {GROUP} t sum")
+    assert all(verdict.ok for verdict in wait_all(ranks, works))
     number = node.admin.fresh_status().snapshot.number
     took_s: list[float] = []
     with node.admin.paused("loop.task"):
@@ -48,7 +49,9 @@ def test_status_answers_while_the_control_loop_is_blocked(
         while time.monotonic() - blocked_since < BLOCKED_S:
             for call, fields in CALLS.items():
                 _, took = checks.check_tells_age(
-                    lambda call=call, fields=fields: node.admin.call(call, **fields).snapshot.age_ms,
+                    lambda call=call, fields=fields: (
+                        node.admin.call(call, **fields).snapshot.age_ms
+                    ),
                     blocked_since,
                 )
                 took_s.append(took)

@@ -1,8 +1,8 @@
 """One rank of a group dies, at a chosen point of a chosen work: used by the tests of death, and by
 the tests of their checkers.
 
-Every phase submits work k ("big", 64 MiB) and work k+1 ("small") at the survivors, kills the victim,
-and returns what the survivors were told. The groups are called dp.
+Every phase submits work k ("big", 64 MiB) and work k+1 ("small") at the survivors, kills the
+victim, and returns what the survivors were told. The groups are called dp.
 """
 
 from __future__ import annotations

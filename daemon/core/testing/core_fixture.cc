@@ -90,6 +90,8 @@ TestClient::TestClient(TestCore* world_, uint32_t pid, std::string name_space) :
   world->Settle();
 }
 
+TestClient::~TestClient() { world->core->Detach(session, this); }
+
 void TestClient::Deliver(const Completion& completion) {
   if (!completions.contains(completion.number)) order.push_back(completion.number);
   completions[completion.number] = completion;

@@ -59,6 +59,8 @@ class TestClient final : public Lane {
   static constexpr size_t kTensorBytes = kCount * sizeof(float);
 
   explicit TestClient(TestCore* world, uint32_t pid = 0, std::string name_space = "");
+  // Its lane goes; its session stays. `world` must outlive it.
+  ~TestClient() override;
 
   // --- Lane ---
   std::string_view name() const override { return "test"; }
