@@ -84,7 +84,11 @@ void Acceptor::AcceptSome(const Listener& listener) {
     const int error = errno;
     if (error == EAGAIN) return;
     if (error == EINTR || error == ECONNABORTED) continue;
-    if ((error == EMFILE || error == ENFILE) && TurnAway(listener)) continue;
+    if (error == EMFILE || error == ENFILE) {
+      const TurnedAway result = TurnAway(listener);
+      if (result == TurnedAway::kOne) continue;
+      if (result == TurnedAway::kNobody) return;
+    }
     if (clock_->Now() - last_logged_ >= kLogPeriod) {
       last_logged_ = clock_->Now();
       LogWarning("accept.paused socket={} error={}", listener.name, Quoted(std::strerror(error)));
@@ -94,23 +98,23 @@ void Acceptor::AcceptSome(const Listener& listener) {
   }
 }
 
-bool Acceptor::TurnAway(const Listener& listener) {
-  if (!reserve_.valid()) return false;
+Acceptor::TurnedAway Acceptor::TurnAway(const Listener& listener) {
+  if (!reserve_.valid()) return TurnedAway::kFailed;
   reserve_.Reset();
   UniqueFd connection = AcceptOne(listener.socket.get());
-  if (!connection.valid()) {
-    reserve_ = OpenReserve();
-    return false;
-  }
-  const uint64_t count = turned_away_.fetch_add(1) + 1;
+  const int error = errno;
+  const bool accepted = connection.valid();
+  const uint64_t count = turned_away_.fetch_add(accepted ? 1 : 0) + 1;
   connection.Reset();
   reserve_ = OpenReserve();
+  // Without a descriptor accept4 does not even look whether somebody waits; with one it does.
+  if (!accepted) return error == EAGAIN ? TurnedAway::kNobody : TurnedAway::kFailed;
   if (clock_->Now() - last_logged_ >= kLogPeriod) {
     last_logged_ = clock_->Now();
     LogWarning("accept.refused socket={} reason=\"no descriptor left: raise ulimit -n\" total={}",
                listener.name, count);
   }
-  return reserve_.valid();
+  return TurnedAway::kOne;
 }
 
 }  // namespace tutti

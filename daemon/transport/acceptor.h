@@ -48,7 +48,9 @@ class Acceptor {
   void UnwatchAll();
   void Pause();
   void AcceptSome(const Listener& listener);
-  bool TurnAway(const Listener& listener);
+  // Accepts one connection and closes it, where no descriptor is left to keep it.
+  enum class TurnedAway { kOne, kNobody, kFailed };
+  TurnedAway TurnAway(const Listener& listener);
 
   const Clock* const clock_;
   const std::unique_ptr<EventLoop> loop_;
