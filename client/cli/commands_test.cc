@@ -19,6 +19,7 @@
 #include <string>
 
 #include "base/clock.h"
+#include "base/mutex.h"
 #include "base/socket_paths.h"
 #include "base/unique_fd.h"
 #include "base/version.h"
@@ -38,7 +39,8 @@ class TemporaryDir {
   std::string path_ = "/tmp/tutti-cli-XXXXXX";
 };
 
-// Answers what a test has put into it.
+// Answers what a test has put into it. Whoever looks at it or changes it holds `mutex`: what gRPC
+// orders between its threads and the test's, ThreadSanitizer does not see.
 class FakeAdmin final : public v1::AdminService::Service {
  public:
   explicit FakeAdmin(const std::string& dir) {
@@ -48,6 +50,7 @@ class FakeAdmin final : public v1::AdminService::Service {
     builder.RegisterService(this);
     server_ = builder.BuildAndStart();
     REQUIRE(server_ != nullptr);
+    MutexLock lock(&mutex);
     status.set_version("9.9.9");
     status.set_pid(4242);
     status.set_node("here");
@@ -68,17 +71,20 @@ class FakeAdmin final : public v1::AdminService::Service {
 
   grpc::Status GetStatus(grpc::ServerContext*, const v1::GetStatusRequest*,
                          v1::GetStatusResponse* response) override {
-    if (hangs) go_on.wait();
+    if (Hangs()) go_on.wait();
+    MutexLock lock(&mutex);
     *response = status;
     return grpc::Status::OK;
   }
   grpc::Status ListGroups(grpc::ServerContext*, const v1::ListGroupsRequest*,
                           v1::ListGroupsResponse* response) override {
+    MutexLock lock(&mutex);
     *response = groups;
     return grpc::Status::OK;
   }
   grpc::Status GetGroup(grpc::ServerContext*, const v1::GetGroupRequest* request,
                         v1::GetGroupResponse* response) override {
+    MutexLock lock(&mutex);
     const auto& group = groups.groups(0);
     if (request->name() != group.name() ||
         (!request->namespace_().empty() && request->namespace_() != group.namespace_())) {
@@ -94,14 +100,24 @@ class FakeAdmin final : public v1::AdminService::Service {
   }
   grpc::Status ListOps(grpc::ServerContext*, const v1::ListOpsRequest* request,
                        v1::ListOpsResponse*) override {
+    MutexLock lock(&mutex);
     last_ops = *request;
     return grpc::Status::OK;
   }
   grpc::Status Drain(grpc::ServerContext*, const v1::DrainRequest*, v1::DrainResponse*) override {
+    MutexLock lock(&mutex);
     ++drains;
     return grpc::Status::OK;
   }
 
+  // Changes or reads what is below, as a test does.
+  template <typename Change>
+  void With(Change change) {
+    MutexLock lock(&mutex);
+    change();
+  }
+
+  Mutex mutex;
   v1::GetStatusResponse status;
   v1::ListGroupsResponse groups;
   v1::ListOpsRequest last_ops;
@@ -110,6 +126,11 @@ class FakeAdmin final : public v1::AdminService::Service {
   std::latch go_on{1};
 
  private:
+  bool Hangs() {
+    MutexLock lock(&mutex);
+    return hangs;
+  }
+
   std::unique_ptr<grpc::Server> server_;
 };
 
@@ -135,12 +156,14 @@ TEST_CASE("every command shows the daemon's answer and succeeds") {
   check(RunGroup(options, "job/dp", ""), "group dp");  // as the tables show it
   check(RunSessions(options), "trainer");
   check(RunOps(options, true, 7, "dp"), "no operations");
-  CHECK((admin.last_ops.failed_only() && admin.last_ops.limit() == 7));
-  CHECK(admin.last_ops.group() == "dp");
+  admin.With([&] {
+    CHECK((admin.last_ops.failed_only() && admin.last_ops.limit() == 7));
+    CHECK(admin.last_ops.group() == "dp");
+  });
   check(RunHealth(options), "serving\n");
   check(RunVersion(options), "tuttid  9.9.9");
   check(RunDrain(options, std::nullopt), "draining");
-  CHECK(admin.drains == 1);
+  admin.With([&] { CHECK(admin.drains == 1); });
 }
 
 TEST_CASE("json is the reply with the names of the .proto files, zeros included") {
@@ -166,19 +189,19 @@ TEST_CASE("--check fails for failed groups, stalled ones, and a stuck control lo
   CHECK(RunGroup(options, "dp", "").exit_code == kExitOk);
 
   auto* const group = admin.groups.mutable_groups(0);
-  group->set_oldest_pending_ms(kStalledMs + 1);
+  admin.With([&] { group->set_oldest_pending_ms(kStalledMs + 1); });
   CHECK(RunStatus(options).exit_code == kExitProblem);
   CHECK(RunGroups(options).exit_code == kExitProblem);
   CHECK(RunGroup(options, "dp", "").exit_code == kExitProblem);
-  group->set_oldest_pending_ms(0);
+  admin.With([&] { group->set_oldest_pending_ms(0); });
 
-  group->set_state(v1::GROUP_STATE_FAILED);
+  admin.With([&] { group->set_state(v1::GROUP_STATE_FAILED); });
   CHECK(RunStatus(options).exit_code == kExitProblem);
   CHECK(RunStatus({.socket_dir = dir.path()}).exit_code == kExitOk);
-  group->set_state(v1::GROUP_STATE_CLOSED);
+  admin.With([&] { group->set_state(v1::GROUP_STATE_CLOSED); });
   CHECK(RunStatus(options).exit_code == kExitOk);
 
-  admin.status.mutable_snapshot()->set_age_ms(kStaleMs + 1);
+  admin.With([&] { admin.status.mutable_snapshot()->set_age_ms(kStaleMs + 1); });
   CHECK(RunStatus(options).exit_code == kExitProblem);
 }
 
@@ -186,11 +209,13 @@ TEST_CASE("health tells serving from draining and stuck") {
   const TemporaryDir dir;
   FakeAdmin admin(dir.path());
   const CommandOptions options{.socket_dir = dir.path()};
-  admin.status.mutable_snapshot()->set_age_ms(9800);
+  admin.With([&] { admin.status.mutable_snapshot()->set_age_ms(9800); });
   CHECK(RunHealth(options).exit_code == kExitProblem);
   CHECK(RunHealth(options).out == "stuck: the control loop has not answered for 9.8 s\n");
-  admin.status.clear_snapshot();
-  admin.status.set_draining(true);
+  admin.With([&] {
+    admin.status.clear_snapshot();
+    admin.status.set_draining(true);
+  });
   admin.SetServing(false);
   CHECK(RunHealth(options).exit_code == kExitProblem);
   CHECK(RunHealth(options).out == "not serving: draining\n");
@@ -207,7 +232,7 @@ TEST_CASE("a group that does not exist is a problem, not a missing daemon") {
 TEST_CASE("whatever hangs, the answer comes in time") {
   const TemporaryDir dir;
   FakeAdmin admin(dir.path());
-  admin.hangs = true;
+  admin.With([&] { admin.hangs = true; });
   const MonotonicTime start = RealClock().Now();
   const CommandResult result =
       RunStatus({.socket_dir = dir.path(), .timeout = absl::Milliseconds(300)});
@@ -257,7 +282,7 @@ TEST_CASE("draining waits for the daemon's process, and for no longer than it is
   const TemporaryDir dir;
   FakeAdmin admin(dir.path());  // in this process, which goes on
   const CommandResult result = RunDrain({.socket_dir = dir.path()}, absl::Milliseconds(20));
-  CHECK(admin.drains == 1);
+  admin.With([&] { CHECK(admin.drains == 1); });
   CHECK(result.exit_code == kExitProblem);
   CHECK(Has(result.error, "still draining after 20ms"));
 }

@@ -108,7 +108,8 @@ class Core {
   // --- Works ---
 
   // Makes `lane` the session's lane, closing the one before, and delivers the completions after
-  // serial `acknowledged` again. Returns the last work number received. Fails with kNotFound.
+  // serial `acknowledged` again. Returns the last work number received. Fails with kNotFound, and
+  // with kProtocol if there has been no such completion.
   Result<WorkNumber> Attach(SessionId session, Lane* lane, uint64_t acknowledged);
 
   // `lane` is gone. Fails nothing: completions wait for the next lane. Ignored if it is not
@@ -120,8 +121,8 @@ class Core {
   // the transport closes the session's socket.
   std::optional<Failure> Submit(SessionId session, const WorkRequest& request);
 
-  // Forgets completions up to `serial`.
-  void Acknowledge(SessionId session, uint64_t serial);
+  // Forgets completions up to `serial`. Fails with kProtocol if there has been no such completion.
+  std::optional<Failure> Acknowledge(SessionId session, uint64_t serial);
 
   // --- Life ---
 

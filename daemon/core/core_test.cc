@@ -381,6 +381,51 @@ TEST_CASE("a lane that breaks loses nothing") {
   CHECK(client.Ok(3));
 }
 
+TEST_CASE("what was never sent can't be acknowledged") {
+  TestCore world;
+  auto clients = FormGroup(&world, 1);
+  clients[0]->Submit(clients[0]->Barrier("dp"));
+  world.Settle();
+  CHECK_FALSE(world.core->Acknowledge(clients[0]->session, 1).has_value());
+  CHECK(world.core->Acknowledge(clients[0]->session, 2)->cause == Cause::kProtocol);
+  CHECK(world.core->Attach(clients[0]->session, clients[0].get(), 2).failure().cause ==
+        Cause::kProtocol);
+}
+
+TEST_CASE("groups that have failed count while their seats are held, and leaves are not hoarded") {
+  TestCore world;
+  TestClient client(&world);
+  for (int i = 0; i < 3; ++i) {
+    client.Join("dp", 0, 1);
+    REQUIRE(client.MemberOf("dp") != 0);
+    TestClient other(&world);
+    const std::string name = "g" + std::to_string(i);
+    client.Join(name, 0, 2);
+    other.Join(name, 1, 2);
+    if (client.JoinFailure(name).has_value()) {
+      CHECK(Contains(client.JoinFailure(name)->message, "until their ranks have left"));
+      return;
+    }
+    other.Die();
+    int answered = 0;
+    for (int again = 0; again < 10; ++again) {
+      world.core->Leave(client.session, client.MemberOf("dp"), 1'000'000,
+                        [&](const auto&) { ++answered; });
+    }
+    world.SettleLoop();
+    CHECK(answered == 9);  // the first waits for its works
+    world.core->Leave(client.session, 4711, 1'000'000, [&](const auto&) { ++answered; });
+    world.SettleLoop();
+    CHECK(answered == 10);
+    for (int work = 0; work < 16; ++work) {
+      client.Submit(client.Barrier("dp"));
+      world.Settle();
+    }
+    CHECK(answered == 11);
+  }
+  FAIL("ended groups were not counted");
+}
+
 TEST_CASE("draining refuses what is new, lets works end, then says so") {
   TestCore world;
   auto clients = FormGroup(&world, 2);

@@ -57,12 +57,13 @@ void Group::Submit(Session* session, Rank rank, const WorkRequest& request) {
                              .sequence = sequence,
                              .now = services_->clock->Now()};
   if (sequence != nullptr && !sequence->Accepts(rank)) {
-    services_->completer->Complete(session->id(), request.number, failure_);
+    services_->completer->Complete(session->id(), request.number, sequence->Refuse(rank));
     return;
   }
   std::unique_ptr<Work> work = Admit(request, context);
   if (sequence == nullptr) {
-    // A transfer with no such peer: nobody else waits for it.
+    // A transfer with no such peer, or of no such kind: nobody else waits for it.
+    TUTTI_CHECK(work->refused.has_value());
     services_->completer->Complete(session->id(), request.number, work->refused);
     return;
   }
@@ -79,12 +80,14 @@ void Group::Submit(Session* session, Rank rank, const WorkRequest& request) {
 OpSequence* Group::SequenceOf(Rank rank, const WorkRequest& request) {
   if (!IsPairwise(request.kind)) return &collectives_;
   if (request.root >= world_size() || request.root == rank) return nullptr;
+  // What admission will refuse for every pair must not make a sequence for every pair.
+  if (!identity_.backend->Supports(request.kind, request.dtype, request.op).ok()) return nullptr;
   const std::pair<Rank, Rank> pair = request.kind == CollectiveKind::kSend
                                          ? std::pair(rank, request.root)
                                          : std::pair(request.root, rank);
   const auto [found, created] =
       transfers_.try_emplace(pair, std::vector<Rank>{pair.first, pair.second});
-  if (created && state_ != GroupState::kReady) found->second.CapAt(0);
+  if (created && state_ != GroupState::kReady) found->second.CapAt(0, *failure_);
   return &found->second;
 }
 
@@ -107,8 +110,10 @@ void Group::Arrived(OpSequence* sequence, const std::shared_ptr<Operation>& oper
       }
     }
   }
+  // Also with a verdict: it is told when the operation's turn comes, and for that, ranks must come
+  // that owe works before it.
   DisarmDeadline(operation.get());
-  if (!operation->complete() && !operation->verdict.has_value()) ArmDeadline(sequence, operation);
+  if (!operation->complete()) ArmDeadline(sequence, operation);
 }
 
 void Group::ArmDeadline(OpSequence* sequence, const std::shared_ptr<Operation>& operation) {
@@ -157,6 +162,8 @@ void Group::Advance(OpSequence* sequence) {
     if (operation->state == WorkState::kRunning) return;
     if (operation->verdict.has_value()) {
       Tell(operation.get(), operation->verdict);
+      // Nobody waits in it any more.
+      DisarmDeadline(operation.get());
       if (!operation->complete() && !operation->abandoned) return;
       Finish(sequence, operation, operation->verdict);
       continue;
@@ -231,9 +238,8 @@ void Group::Leave(Rank rank) {
     const auto& ranks = sequence->ranks();
     const bool takes_part = std::find(ranks.begin(), ranks.end(), rank) != ranks.end();
     const uint64_t cap = takes_part ? sequence->LastOf(rank) : sequence->created();
-    const auto beyond = sequence->CapAt(cap);
-    const Operation* const first = beyond.empty() ? nullptr : beyond.front().get();
-    Abandon(sequence, cap, RanksGone(label(), Cause::kRankLeft, {rank}, who, first));
+    const std::shared_ptr<Operation> first = sequence->FirstBeyond(cap);
+    Abandon(sequence, cap, RanksGone(label(), Cause::kRankLeft, {rank}, who, first.get()));
   });
   End(GroupState::kClosed, RanksGone(label(), Cause::kRankLeft, {rank}, who, nullptr));
 }
@@ -264,7 +270,7 @@ void Group::End(GroupState state, Failure failure) {
 }
 
 void Group::Abandon(OpSequence* sequence, uint64_t cap, const Failure& failure) {
-  for (const std::shared_ptr<Operation>& operation : sequence->CapAt(cap)) {
+  for (const std::shared_ptr<Operation>& operation : sequence->CapAt(cap, failure)) {
     operation->abandoned = true;
     if (!operation->verdict.has_value()) operation->verdict = failure;
     DisarmDeadline(operation.get());

@@ -57,14 +57,16 @@ std::optional<Failure> GroupRegistry::Check(const Session& session,
                                                 " here; there is: auto, ", have));
   }
   const std::string& name_space = session.info().name_space;
-  const auto groups = std::count_if(current_.begin(), current_.end(), [&](const auto& entry) {
-    return entry.first.first == name_space && entry.second->state() == GroupState::kReady;
-  });
+  // Epochs that have ended count as well, for as long as somebody holds a seat in them.
+  const auto ours = [&](const auto& entry) { return entry.first.first == name_space; };
+  const auto groups = std::count_if(current_.begin(), current_.end(), ours) +
+                      std::count_if(superseded_.begin(), superseded_.end(), ours);
   if (static_cast<uint64_t>(groups) + rendezvous_.CountIn(name_space) >=
       limits_->groups_per_namespace_max) {
-    return refuse(Cause::kLimit,
-                  absl::StrCat("one more group would exceed the limit of ",
-                               limits_->groups_per_namespace_max, " (groups_per_namespace_max)"));
+    return refuse(Cause::kLimit, absl::StrCat("one more group would exceed the limit of ",
+                                              limits_->groups_per_namespace_max,
+                                              " (groups_per_namespace_max); those that have "
+                                              "ended count until their ranks have left them"));
   }
   return std::nullopt;
 }

@@ -169,6 +169,23 @@ TEST_CASE("a refused part fails the operation at all ranks, and late ones are to
   for (size_t i = 0; i < 3; ++i) CHECK(clients[i]->Ok(works[i]));
 }
 
+TEST_CASE("a verdict behind an operation that a rank never passes has a deadline too") {
+  TestCore world;
+  const Clients clients = FormGroup(&world, 2);
+  const auto refused = [&] {
+    WorkRequest wrong = clients[0]->Allreduce("dp");
+    wrong.inputs[0].arena = 99;
+    wrong.timeout = absl::Seconds(1);
+    return clients[0]->Submit(wrong);
+  };
+  CHECK(clients[0]->Done(refused()));
+  const WorkNumber behind = refused();
+  CHECK_FALSE(clients[0]->Done(behind));
+  world.Advance(absl::Seconds(1));
+  CHECK(clients[0]->Done(behind));
+  CHECK(world.Group("dp")->failure->missing == std::vector<Rank>{1});
+}
+
 TEST_CASE("a rank that dies before it submits fails the work of the others, by name") {
   TestCore world;
   const Clients clients = FormGroup(&world, 4);
@@ -301,6 +318,27 @@ TEST_CASE("who leaves has its submitted works completed, and is named to those w
     CHECK(clients[rank]->FailureOf(2).culprits == std::vector<Rank>{0});
   }
   CHECK(world.Group("dp")->state == GroupState::kClosed);
+}
+
+TEST_CASE("a work has one verdict, also for who submits it after a rank has left") {
+  TestCore world;
+  const Clients clients = FormGroup(&world, 4);
+  clients[0]->Submit(clients[0]->Allreduce("dp"));
+  for (int i = 0; i < 2; ++i) clients[2]->Submit(clients[2]->Allreduce("dp"));
+  world.core->Leave(clients[0]->session, clients[0]->MemberOf("dp"), 1, [](const auto&) {});
+  world.SettleLoop();
+  // The first can still be completed, until this.
+  CHECK_FALSE(clients[2]->Done(1));
+  clients[1]->Die();
+  for (int i = 0; i < 3; ++i) clients[3]->Submit(clients[3]->Allreduce("dp"));
+  world.Settle();
+  CHECK(clients[2]->FailureOf(1).culprits == std::vector<Rank>{1});
+  CHECK(clients[2]->FailureOf(2).culprits == std::vector<Rank>{0});
+  for (const WorkNumber work : {1, 2}) {
+    CHECK(clients[3]->FailureOf(work).message == clients[2]->FailureOf(work).message);
+    CHECK(clients[3]->FailureOf(work) == clients[2]->FailureOf(work));
+  }
+  CHECK(clients[3]->FailureOf(3) == clients[3]->FailureOf(2));
 }
 
 TEST_CASE("leaving waits for the works that it has overtaken") {

@@ -11,7 +11,8 @@
 
 namespace tutti {
 
-OpSequence::OpSequence(std::vector<Rank> ranks) : ranks_(std::move(ranks)), next_(ranks_.size()) {}
+OpSequence::OpSequence(std::vector<Rank> ranks)
+    : ranks_(std::move(ranks)), next_(ranks_.size()), places_(ranks_.size()) {}
 
 size_t OpSequence::SlotOf(Rank rank) const {
   const auto found = std::find(ranks_.begin(), ranks_.end(), rank);
@@ -19,7 +20,9 @@ size_t OpSequence::SlotOf(Rank rank) const {
   return static_cast<size_t>(found - ranks_.begin());
 }
 
-bool OpSequence::Accepts(Rank rank) const { return LastOf(rank) < cap_; }
+bool OpSequence::Accepts(Rank rank) const {
+  return caps_.empty() || LastOf(rank) < caps_.back().last;
+}
 
 uint64_t OpSequence::LastOf(Rank rank) const {
   const size_t next = next_[SlotOf(rank)];
@@ -39,17 +42,39 @@ std::shared_ptr<Operation> OpSequence::Add(std::unique_ptr<Work> work) {
   const std::shared_ptr<Operation>& operation = operations_[next_[slot]++];
   operation->last_submitted = work->submitted;
   operation->works[slot] = std::move(work);
+  ++places_[slot];
   ++operation->arrived;
   return operation;
 }
 
-std::vector<std::shared_ptr<Operation>> OpSequence::CapAt(uint64_t last) {
-  cap_ = std::min(cap_, last);
+std::shared_ptr<Operation> OpSequence::FirstBeyond(uint64_t last) const {
+  const auto found =
+      std::find_if(operations_.begin(), operations_.end(), [last](const auto& operation) {
+        return operation->sequence > last && !operation->complete();
+      });
+  return found == operations_.end() ? nullptr : *found;
+}
+
+std::vector<std::shared_ptr<Operation>> OpSequence::CapAt(uint64_t last, const Failure& why) {
+  if (caps_.empty() || last < caps_.back().last) caps_.push_back({last, why});
   std::vector<std::shared_ptr<Operation>> beyond;
   for (const auto& operation : operations_) {
-    if (operation->sequence > cap_ && !operation->complete()) beyond.push_back(operation);
+    if (operation->sequence > caps_.back().last && !operation->complete()) {
+      beyond.push_back(operation);
+    }
   }
   return beyond;
+}
+
+const Failure& OpSequence::Refuse(Rank rank) {
+  TUTTI_CHECK(!Accepts(rank));
+  // Not LastOf, which takes operations that have ended for submitted.
+  const uint64_t place = ++places_[SlotOf(rank)];
+  // The first cap below its place ended its operation; later and lower ones came too late for that.
+  const auto cap = std::find_if(caps_.begin(), caps_.end(),
+                                [place](const Cap& each) { return place > each.last; });
+  TUTTI_CHECK(cap != caps_.end());
+  return cap->why;
 }
 
 std::shared_ptr<Operation> OpSequence::OldestIncomplete() const {
@@ -71,6 +96,9 @@ void OpSequence::Withdraw(const Operation& operation) {
   const auto found = std::find_if(operations_.begin(), operations_.end(),
                                   [&](const auto& other) { return other.get() == &operation; });
   TUTTI_CHECK(found != operations_.end() && !operation.complete());
+  for (size_t slot = 0; slot < places_.size(); ++slot) {
+    if (operation.works[slot] == nullptr) ++places_[slot];
+  }
   Erase(static_cast<size_t>(found - operations_.begin()));
 }
 

@@ -34,10 +34,17 @@ class OpSequence {
   // The place of the last work that `rank` has submitted; 0 if none.
   uint64_t LastOf(Rank rank) const;
 
-  // No operation after place `last` will be completed any more. Returns those that still lack a
-  // work, for the caller to give a verdict: they keep their place, so that they end in order. Caps
-  // only ever get lower.
-  std::vector<std::shared_ptr<Operation>> CapAt(uint64_t last);
+  // The oldest operation after place `last` that still lacks a work; null if there is none.
+  std::shared_ptr<Operation> FirstBeyond(uint64_t last) const;
+
+  // No operation after place `last` will be completed any more, because of `why`. Returns those
+  // that still lack a work, for the caller to give a verdict: they keep their place, so that they
+  // end in order. Caps only ever get lower.
+  std::vector<std::shared_ptr<Operation>> CapAt(uint64_t last, const Failure& why);
+
+  // Takes a work that comes too late, and returns why: the cap that ended its operation, so that it
+  // is told what the others were who had come in time. REQUIRES: !Accepts(rank).
+  const Failure& Refuse(Rank rank);
   // The place of the newest operation that there ever was.
   uint64_t created() const { return created_; }
   // The oldest operation that lacks a work; null if there is none.
@@ -61,7 +68,14 @@ class OpSequence {
   // By slot: index into operations_ of the first one that lacks its work.
   std::vector<size_t> next_;
   uint64_t created_ = 0;
-  uint64_t cap_ = UINT64_MAX;
+  struct Cap {
+    uint64_t last = 0;
+    Failure why;
+  };
+  // Each lower than the one before.
+  std::vector<Cap> caps_;
+  // By slot: the place of its last work, be it accepted or refused.
+  std::vector<uint64_t> places_;
 };
 
 // The ranks of a complete operation disagree: says on what, and names both sides; culprits are the

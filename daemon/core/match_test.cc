@@ -37,7 +37,7 @@ TEST_CASE("a cap leaves complete operations, and returns the others once they ar
   sequence.Add(WorkOf(0));
   sequence.Add(WorkOf(0));
   sequence.Add(WorkOf(1));
-  const auto beyond = sequence.CapAt(2);
+  const auto beyond = sequence.CapAt(2, {.cause = Cause::kRankLeft});
   REQUIRE(beyond.size() == 1);
   CHECK(beyond[0]->sequence == 3);
   CHECK(sequence.Accepts(1));
@@ -45,8 +45,21 @@ TEST_CASE("a cap leaves complete operations, and returns the others once they ar
   CHECK_FALSE(sequence.Accepts(1));
   CHECK_FALSE(sequence.Accepts(0));
   // Caps only get lower.
-  sequence.CapAt(100);
+  sequence.CapAt(100, {.cause = Cause::kRankDied});
   CHECK_FALSE(sequence.Accepts(1));
+}
+
+TEST_CASE("who comes too late is told what ended its very operation") {
+  OpSequence sequence({0, 1, 2});
+  sequence.Add(WorkOf(0));
+  sequence.CapAt(1, {.cause = Cause::kRankLeft, .culprits = {0}});
+  CHECK(sequence.Accepts(1));
+  sequence.CapAt(0, {.cause = Cause::kRankDied, .culprits = {1}});
+  CHECK(sequence.Refuse(2).cause == Cause::kRankDied);
+  CHECK(sequence.Refuse(2).cause == Cause::kRankLeft);
+  CHECK(sequence.Refuse(2).cause == Cause::kRankLeft);
+  CHECK(sequence.Refuse(0).cause == Cause::kRankLeft);
+  CHECK(sequence.LastOf(2) == 0);
 }
 
 TEST_CASE("what is withdrawn leaves no gap behind") {

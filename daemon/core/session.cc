@@ -36,20 +36,27 @@ std::optional<Failure> Session::TakeNumber(WorkNumber number, uint64_t in_flight
   return std::nullopt;
 }
 
-void Session::WhenReceived(WorkNumber number, std::function<void()> then) {
-  when_received_.emplace(number, std::move(then));
-  RunWhenReceived();
+bool Session::LeaveAfter(WorkNumber after, MembershipId membership, std::function<void()> leave) {
+  if (leaves_.contains(membership)) return false;
+  leaves_[membership] = {after, std::move(leave)};
+  RunDueLeaves();
+  return true;
 }
 
-void Session::RunWhenReceived() {
-  while (!when_received_.empty() && when_received_.begin()->first <= last_received_) {
-    const auto due = when_received_.extract(when_received_.begin());
-    due.mapped()();
+void Session::RunDueLeaves() {
+  for (auto entry = leaves_.begin(); entry != leaves_.end();) {
+    if (entry->second.after > last_received_) {
+      ++entry;
+      continue;
+    }
+    const std::function<void()> leave = std::move(entry->second.leave);
+    entry = leaves_.erase(entry);
+    leave();
   }
 }
 
-void Session::RunAllWhenReceived() {
-  while (!when_received_.empty()) when_received_.extract(when_received_.begin()).mapped()();
+void Session::RunAllLeaves() {
+  while (!leaves_.empty()) leaves_.extract(leaves_.begin()).mapped().leave();
 }
 
 void Session::Complete(WorkNumber number, std::optional<Failure> failure) {
@@ -59,15 +66,22 @@ void Session::Complete(WorkNumber number, std::optional<Failure> failure) {
   if (lane_ != nullptr) lane_->Deliver(completions_.back());
 }
 
-void Session::Acknowledge(uint64_t serial) {
+std::optional<Failure> Session::Acknowledge(uint64_t serial) {
+  if (serial > last_serial_) {
+    return Failure{.cause = Cause::kProtocol,
+                   .message = absl::StrCat("completion ", serial, " is acknowledged; there were ",
+                                           last_serial_)};
+  }
   while (!completions_.empty() && completions_.front().serial <= serial) completions_.pop_front();
+  return std::nullopt;
 }
 
-void Session::Attach(Lane* lane, uint64_t acknowledged) {
+std::optional<Failure> Session::Attach(Lane* lane, uint64_t acknowledged) {
+  if (auto broken = Acknowledge(acknowledged)) return broken;
   CloseLane({.cause = Cause::kWithdrawn, .message = "another lane has taken this one's place"});
   lane_ = lane;
-  Acknowledge(acknowledged);
   for (const Completion& completion : completions_) lane_->Deliver(completion);
+  return std::nullopt;
 }
 
 void Session::Detach(Lane* lane) {

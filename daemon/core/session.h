@@ -54,12 +54,12 @@ class Session {
   std::optional<Failure> TakeNumber(WorkNumber number, uint64_t in_flight_max);
   WorkNumber last_received() const { return last_received_; }
 
-  // Runs `then` once work `number` has been received: at once, or from RunWhenReceived, which the
-  // core calls after each work.
-  void WhenReceived(WorkNumber number, std::function<void()> then);
-  void RunWhenReceived();
+  // Runs `leave` once work `after` has been received: at once, or from RunDueLeaves, which the core
+  // calls after each work. False if that has been asked for already: then it does nothing.
+  bool LeaveAfter(WorkNumber after, MembershipId membership, std::function<void()> leave);
+  void RunDueLeaves();
   // The session ends: what was to come will not.
-  void RunAllWhenReceived();
+  void RunAllLeaves();
 
   // By number, so that the first is the oldest.
   std::map<WorkNumber, InFlight>& in_flight() { return in_flight_; }
@@ -67,11 +67,12 @@ class Session {
 
   // Records the end of a work, and tells the lane if there is one.
   void Complete(WorkNumber number, std::optional<Failure> failure);
-  void Acknowledge(uint64_t serial);
+  // Fails with kProtocol if there has been no such completion.
+  std::optional<Failure> Acknowledge(uint64_t serial);
 
   // Replaces the lane, closing the one before, and tells the new one again what came after
-  // `acknowledged`.
-  void Attach(Lane* lane, uint64_t acknowledged);
+  // `acknowledged`. Fails as Acknowledge, and then leaves all as it was.
+  std::optional<Failure> Attach(Lane* lane, uint64_t acknowledged);
   void Detach(Lane* lane);
   // Closes the lane, if there is one.
   void CloseLane(const Failure& reason);
@@ -87,7 +88,11 @@ class Session {
   ArenaTable arenas_;
   Lane* lane_ = nullptr;
   WorkNumber last_received_ = 0;
-  std::multimap<WorkNumber, std::function<void()>> when_received_;
+  struct DeferredLeave {
+    WorkNumber after = 0;
+    std::function<void()> leave;
+  };
+  std::map<MembershipId, DeferredLeave> leaves_;
   std::map<WorkNumber, InFlight> in_flight_;
   // Delivered, or waiting for a lane; not yet acknowledged. Oldest first.
   std::deque<Completion> completions_;

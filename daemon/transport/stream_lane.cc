@@ -102,7 +102,7 @@ void StreamLane::Handle(const Item& item) {
   if (!attached_) return;
   if (const auto* work = std::get_if<WorkRequest>(&item)) return HandleWork(*work);
   if (const auto* acknowledge = std::get_if<AcknowledgeRequest>(&item)) {
-    return services_->core->Acknowledge(session_, acknowledge->through);
+    return HandleAcknowledge(acknowledge->through);
   }
   Break("a request of a kind this daemon does not know");
 }
@@ -122,6 +122,9 @@ void StreamLane::HandleOpen(const OpenRequest& open) {
       services_->core->Attach(session_, this, open.acknowledged);
   if (!last_received.ok()) {
     attached_ = false;
+    if (last_received.failure().cause == Cause::kProtocol) {
+      return EndWith(last_received.failure());
+    }
     return EndUnauthenticated();
   }
   {
@@ -139,6 +142,16 @@ void StreamLane::HandleWork(const WorkRequest& work) {
   attached_ = false;
   EndWith(*broken);
   services_->end_session(session_, *broken);
+}
+
+void StreamLane::HandleAcknowledge(uint64_t through) {
+  if (const auto broken = services_->core->Acknowledge(session_, through)) {
+    return Break(broken->message);
+  }
+  // The core has let go of them, and so must we: a client that acknowledges what it has not read
+  // would otherwise make this grow without bound.
+  MutexLock lock(&mutex_);
+  while (!outbox_.empty() && outbox_.front().serial <= through) outbox_.pop_front();
 }
 
 void StreamLane::Break(const std::string& message) {
@@ -207,8 +220,11 @@ void StreamLane::Close(const Failure& reason) {
 
 void StreamLane::OnCancel() {
   const InReaction reaction(this);
-  services_->loop->Post([self = shared_from_this()] { self->Detach(); });
+  const std::shared_ptr<StreamLane> self = shared_from_this();
+  // First the end, so that an Open that the loop handles from now on attaches nothing; then what
+  // takes back an earlier one.
   End([] { return grpc::Status::CANCELLED; }, Flush::kNo);
+  services_->loop->Post([self] { self->Detach(); });
 }
 
 void StreamLane::OnDone() {

@@ -83,6 +83,7 @@ class StreamLane final : public grpc::ServerBidiReactor<v1::AttachRequest, v1::A
   void Handle(const Item& item);
   void HandleOpen(const OpenRequest& open);
   void HandleWork(const WorkRequest& work);
+  void HandleAcknowledge(uint64_t through);
   void Break(const std::string& message);
   void Detach();
 

@@ -315,18 +315,26 @@ TEST_CASE("a client that does not read cannot keep its stream for ever") {
   limits.works_in_flight_max = 20000;
   ServedCore served(limits);
   Client client(&served);
-  Stream stream(client.stub.get(), client.seat.token);
+  // A window that stays small: what does not fit stays with the daemon.
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 16 << 10);
+  const std::unique_ptr<Stub> stub = served.Connect(arguments);
+  Stream stream(stub.get(), client.seat.token);
   stream.Opened();
-  // Failures of some 100 bytes, many times the window of the stream.
+  // Failures of some 100 bytes, many times the window and gRPC's own buffers.
   constexpr uint64_t kWorks = 10000;
   for (uint64_t number = 1; number <= kWorks; ++number) {
     REQUIRE(stream.Barrier(number, 4711));
   }
   while (served.core->snapshot()->totals.works_failed < kWorks) {
   }
-  // The lane was told to end, and its write cannot: the call is cancelled, so that the server can
-  // shut down (as the destructor of `served` does).
+  // The lane is told to end, and its write cannot, for the client still does not read: the call is
+  // cancelled, so that the server need not wait for it.
   served.OnLoop([&] { served.core->CloseSession(client.seat.session, SessionEnd::kHungUp); });
+  const MonotonicTime start = served.clock.Now();
+  served.server->Shutdown(absl::Seconds(40));
+  CHECK(served.clock.Now() - start < absl::Seconds(20));
   (void)stream.Ended();
   CHECK_FALSE(stream.status.ok());
 }

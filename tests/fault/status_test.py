@@ -2,6 +2,7 @@
 answer within a second, and say how old it is what they show.
 """
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -48,13 +49,8 @@ def test_status_answers_while_the_control_loop_is_blocked(
         _wait_stale(node)
         while time.monotonic() - blocked_since < BLOCKED_S:
             for call, fields in CALLS.items():
-                _, took = checks.check_tells_age(
-                    lambda call=call, fields=fields: (
-                        node.admin.call(call, **fields).snapshot.age_ms
-                    ),
-                    blocked_since,
-                )
-                took_s.append(took)
+                ask = functools.partial(_age_of_call, node, call, fields)
+                took_s.append(checks.check_tells_age(ask, blocked_since)[1])
             for command in COMMANDS:
                 for output in ("table", "json"):
                     took_s.append(_check_tool(node, blocked_since, *command.split(), "-o", output))
@@ -72,6 +68,11 @@ def test_status_answers_while_the_control_loop_is_blocked(
         f"blocked for {blocked_s:.1f} s: {len(ordered)} answers of status, p50 "
         f"{1000 * ordered[len(ordered) // 2]:.0f} ms, max {1000 * ordered[-1]:.0f} ms"
     )
+
+
+def _age_of_call(node: Node, call: str, fields: dict[str, Any]) -> int:
+    age: int = node.admin.call(call, **fields).snapshot.age_ms
+    return age
 
 
 def _wait_stale(node: Node) -> None:

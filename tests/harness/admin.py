@@ -6,7 +6,7 @@ import os
 import pathlib
 import urllib.parse
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import grpc
@@ -15,6 +15,8 @@ from waiting import DEADLINE_S, wait_until
 
 # A call that takes longer than that has failed the test, whatever it was for.
 CALL_TIMEOUT_S = 10.0
+# To a daemon that is probably dead.
+_GONE_TIMEOUT_S = 2.0
 
 
 class Admin:
@@ -79,6 +81,10 @@ class Admin:
     def sessions(self) -> list[Any]:
         return list(self.call("ListSessions").sessions)
 
+    def wait_sessions(self, count: int) -> None:
+        """Returns when a snapshot shows so many."""
+        wait_until(lambda: self.status().sessions == count, f"{count} sessions")
+
     # --- Failpoints (base/failpoint.h) ---
 
     def failpoint(self, name: str, action: str = "UNSPECIFIED", from_hit: int = 1) -> Any:
@@ -112,10 +118,9 @@ class Admin:
         try:
             yield
         finally:
-            try:
-                self.call("SetFailpoint", timeout_s=2, name=name, action=1)
-            except grpc.RpcError:
-                pass  # a defect may have ended it
+            with suppress(grpc.RpcError):  # a defect may have ended it
+                off = number("FailpointAction", "OFF")
+                self.call("SetFailpoint", timeout_s=_GONE_TIMEOUT_S, name=name, action=off)
 
 
 def activity(rank: Any) -> str:

@@ -141,14 +141,14 @@ class Node:
 
     def end_of_test(self, failed: bool) -> None:
         """What every test checks at its end, or what helps if it has failed."""
-        if not failed and not self.may_end:
+        if failed:
+            print(self.diagnose(), file=sys.stderr)
+        elif not self.may_end:
             try:
-                return self.check_clean()
+                self.check_clean()
             except BaseException:
                 print(self.diagnose(), file=sys.stderr)
                 raise
-        if failed:
-            print(self.diagnose(), file=sys.stderr)
 
 
 def _stacks(pid: int) -> str:

@@ -2,10 +2,12 @@
 
     with RawClient(socket_dir) as client:
         client.hello()
-        arena = client.new_arena(1 << 20)
-        seat = client.join("group", rank=0, world_size=1)
-        client.submit(number=1, membership=seat, ...)
+        seat = client.join("group", rank=0, world_size=1).result().membership
+        client.attach()
+        client.submit(number=1, membership=seat, kind=...)
         completion = client.completion()
+
+It speaks the protocol and checks nothing of it.
 """
 
 from __future__ import annotations
@@ -126,15 +128,19 @@ class RawClient:
 
     def unary(self, name: str, request: Any, timeout_s: float = DEADLINE_S) -> Any:
         descriptor = method("ClientService", name)
-        return self._open_channel().unary_unary(
-            f"/tutti.v1.ClientService/{name}",
-            request_serializer=lambda each: each.SerializeToString(),
-            response_deserializer=message(descriptor.output_type.full_name).FromString,
-        ).future(
-            request,
-            timeout=timeout_s,
-            metadata=(("tutti-token-bin", self.token),),
-            wait_for_ready=True,
+        return (
+            self._open_channel()
+            .unary_unary(
+                f"/tutti.v1.ClientService/{name}",
+                request_serializer=lambda each: each.SerializeToString(),
+                response_deserializer=message(descriptor.output_type.full_name).FromString,
+            )
+            .future(
+                request,
+                timeout=timeout_s,
+                metadata=(("tutti-token-bin", self.token),),
+                wait_for_ready=True,
+            )
         )
 
     def join(self, group: str, rank: int, world_size: int, timeout_ms: int = 20000) -> Any:
@@ -144,8 +150,10 @@ class RawClient:
         )
         return self.unary("JoinGroup", request)
 
-    def attach(self) -> None:
-        """Opens the lane."""
+    def attach(self, acknowledged: int = 0) -> Any:
+        """Opens the lane, in place of the one before. Returns what the daemon answers: Opened."""
+        self._outbox = queue.SimpleQueue()
+        self._completions.clear()
         self._lane = self._open_channel().stream_stream(
             "/tutti.v1.ClientService/Attach",
             request_serializer=lambda each: each.SerializeToString(),
@@ -156,8 +164,16 @@ class RawClient:
             metadata=(("tutti-token-bin", self.token),),
             wait_for_ready=True,
         )
-        self._outbox.put(message("AttachRequest")(open=message("Open")()))
-        assert next(self._lane).HasField("opened")
+        opening = message("Open")(acknowledged=acknowledged)
+        self._outbox.put(message("AttachRequest")(open=opening))
+        answer = next(self._lane)
+        assert answer.HasField("opened"), answer
+        return answer.opened
+
+    def detach(self) -> None:
+        """Cuts the lane; the session goes on."""
+        self._lane.cancel()
+        self._outbox.put(None)
 
     def submit(self, **work: Any) -> None:
         """Sends a Work with these fields; attach first."""

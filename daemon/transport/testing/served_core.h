@@ -127,12 +127,13 @@ class ServedCore {
   }
 
   // A connection of its own.
-  std::unique_ptr<v1::ClientService::Stub> Connect() {
+  std::unique_ptr<v1::ClientService::Stub> Connect(const grpc::ChannelArguments& arguments = {}) {
     std::array<int, 2> ends{};
     TUTTI_CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends.data()) ==
                 0);
     server->Serve(UniqueFd(ends[0]));
-    return v1::ClientService::NewStub(grpc::CreateInsecureChannelFromFd("test", ends[1]));
+    return v1::ClientService::NewStub(
+        grpc::CreateCustomInsecureChannelFromFd("test", ends[1], arguments));
   }
 
   // Sessions that lanes have ended, in order. Of the loop.
