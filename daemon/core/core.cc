@@ -81,9 +81,11 @@ class Core::Impl {
     return found == sessions_.end() ? nullptr : found->second.get();
   }
   GroupRegistry& groups() { return groups_; }
-  void PostFailure(JoinCallback done, Failure failure) {
+  // Callbacks never run inside the call that was given them.
+  template <typename Callback, typename Answer>
+  void Reply(Callback done, Answer answer) {
     dependencies_.loop->Post(
-        [done = std::move(done), failure = std::move(failure)] { done(failure); });
+        [done = std::move(done), answer = std::move(answer)] { done(answer); });
   }
   std::shared_ptr<const Snapshot> snapshot() const {
     MutexLock lock(&snapshot_mutex_);
@@ -160,7 +162,7 @@ void Core::Impl::CloseSession(SessionId id, Cause cause, const std::string& mess
   if (session == nullptr) return;
   LogDebug("session.close {} cause={}", session->Describe(), NameOf(cause));
   session->RunAllLeaves();
-  // Its own works end like those of the others, and a client that still lives is told.
+  // Its own works end like those of the others.
   groups_.SessionGone(session, cause);
   session->CloseLane({.cause = cause, .message = message});
   auto node = sessions_.extract(id);
@@ -183,15 +185,10 @@ Result<ArenaOffer> Core::Impl::CreateArena(SessionId id, uint64_t size_bytes) {
 
 void Core::Impl::ArenaMapped(SessionId id, ArenaId arena, DoneCallback done) {
   Session* const session = Find(id);
-  const auto reply = [this, &done](Failure failure) {
-    dependencies_.loop->Post(
-        [done = std::move(done), failure = std::move(failure)] { done(failure); });
-  };
-  if (session == nullptr) return reply(NoSession(id));
+  if (session == nullptr) return Reply(std::move(done), NoSession(id));
   Result<UniqueFd> file = session->arenas().StartAdopt(arena);
-  if (!file.ok()) return reply(file.failure());
+  if (!file.ok()) return Reply(std::move(done), file.failure());
   const uint64_t size = session->arenas().SizeOf(arena);
-  // std::function wants copies; a descriptor has one owner.
   auto shared_file = std::make_shared<UniqueFd>(std::move(*file));
   dependencies_.mapper->Post([weak = std::weak_ptr<Impl*>(self_), loop = dependencies_.loop,
                               shared_file, size, id, arena, done = std::move(done)] {
@@ -220,17 +217,13 @@ void Core::Impl::ReleaseArena(SessionId id, ArenaId arena, DoneCallback done) {
   std::optional<Failure> failure =
       session == nullptr ? NoSession(id)
                          : session->arenas().Release(arena, [done] { done(std::nullopt); });
-  if (!failure.has_value()) return;
-  dependencies_.loop->Post(
-      [done = std::move(done), failure = std::move(failure)] { done(failure); });
+  if (failure.has_value()) Reply(std::move(done), std::move(failure));
 }
 
 void Core::Impl::Leave(SessionId id, MembershipId membership, WorkNumber after_work,
                        DoneCallback done) {
   Session* const session = Find(id);
-  const auto reply = [loop = dependencies_.loop, done = std::move(done)] {
-    loop->Post([done] { done(std::nullopt); });
-  };
+  const auto reply = [this, done = std::move(done)] { Reply(done, std::nullopt); };
   if (session == nullptr || groups_.Find(id, membership) == nullptr) return reply();
   // More than that cannot be on its way.
   after_work = std::min(after_work, session->last_received() + limits_.works_in_flight_max);
@@ -260,8 +253,7 @@ std::optional<Failure> Core::Impl::Submit(SessionId id, const WorkRequest& reque
                                 .message = "this session holds no such seat: it has left the "
                                            "group, or never joined"});
   } else {
-    // The seat's entry may go while the group works; the group must not.
-    const std::shared_ptr<Group> group = seat->group;
+      const std::shared_ptr<Group> group = seat->group;
     group->Submit(session, seat->rank, request);
   }
   session->RunDueLeaves();
@@ -354,7 +346,7 @@ JoinId Core::Join(SessionId session, const JoinRequest& request, JoinCallback do
   impl_->CheckThread();
   Session* const found = impl_->Find(session);
   if (found != nullptr) return impl_->groups().Join(found, request, std::move(done));
-  impl_->PostFailure(std::move(done), NoSession(session));
+  impl_->Reply(std::move(done), NoSession(session));
   return 0;
 }
 

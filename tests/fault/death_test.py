@@ -5,7 +5,7 @@ Work k has one verdict on all survivors. Work k+1 fails at all of them, naming t
 kernel itself took more than 25 ms to end the process, of its end. The daemon lives, and the same
 name forms again. Round after round it holds no more than before.
 
-TUTTI_DEATH_ROUNDS=1000 is the bar of issue 3; the default is what CI has time for.
+TUTTI_DEATH_ROUNDS: fewer than the 1,000 rounds of issue 3, which take some 4 minutes on 2 cores.
 """
 
 import os
@@ -22,7 +22,7 @@ from node import Node
 from rank import ask_all, join_all, run_all
 
 WORLD = 4
-ROUNDS = int(os.environ.get("TUTTI_DEATH_ROUNDS", "300"))
+ROUNDS = int(os.environ.get("TUTTI_DEATH_ROUNDS", "1000"))
 # The daemon remembers the last 64 groups: before that its heap has a right to grow.
 WARM_UP_ROUNDS = max(10, min(100, ROUNDS // 3))
 # Of the heap over all rounds after the warm-up: what an allocator's noise is, and far below one
@@ -133,7 +133,7 @@ def percentiles(values: Sequence[float]) -> str:
     return f"p50 {statistics.median(ordered):.1f}, p99 {p99:.1f}, max {ordered[-1]:.1f} ms"
 
 
-@pytest.mark.timeout(60 + 2 * ROUNDS)
+@pytest.mark.timeout(120 + 0.8 * ROUNDS)
 def test_death_has_one_verdict_and_leaves_nothing(
     node: Node, figure: Callable[[str], None]
 ) -> None:

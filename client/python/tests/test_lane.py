@@ -10,6 +10,7 @@ from fake_daemon import FakeDaemon, wait_until
 from ranks import in_threads
 
 import tutti
+from tutti import _wire
 
 
 def test_numbers_have_no_gaps_from_many_threads(client: tutti.Client, daemon: FakeDaemon) -> None:
@@ -112,3 +113,18 @@ def test_submitting_waits_while_too_many_are_in_flight(daemon: FakeDaemon, most:
         blocked.join(10)
         assert not blocked.is_alive()
     assert len(daemon.works) == 101 + most
+
+
+def test_submitting_does_not_wait_for_a_stopped_daemon_for_ever(daemon: FakeDaemon) -> None:
+    daemon.in_flight_max = 1
+    daemon.hold = True
+    with tutti.Client() as client:
+        group = client.join("g", 0, 1)
+        first = group.barrier(async_op=True)
+        message = _wire.client.Work(kind=_wire.types.COLLECTIVE_KIND_BARRIER)
+        with pytest.raises(tutti.NodeLostError, match="none of the works in flight has ended"):
+            client._lane.submit(message, first, 0.05)
+        assert client._lane.has_taken(first)
+        daemon.release()
+        first.wait(10)
+        assert not client._lane.has_taken(first)

@@ -111,12 +111,17 @@ class Lane:
         if not self._attached.is_set():
             raise NodeLostError("the daemon takes no works")
 
-    def submit(self, message: Any, work: Completable) -> None:
+    def submit(self, message: Any, work: Completable, patience_s: float | None = None) -> None:
         """Gives `message` (a tutti.v1.Work) its number and sends it; `work` is completed later.
 
-        Waits while as many works are in flight as may be. Raises why the lane has ended.
+        Waits while as many works are in flight as may be, but not longer than `patience_s`. Raises
+        why the lane has ended.
         """
-        self._slots.acquire()
+        if not self._slots.acquire(timeout=patience_s):
+            raise NodeLostError(
+                f"none of the works in flight has ended for {patience_s:g} s. "
+                "The daemon may be stopped (`tutti status`)"
+            )
         with self._lock:
             if self._end is None:
                 self._number += 1
@@ -128,6 +133,11 @@ class Lane:
                 return
         self._slots.release()
         _exit.raise_copy(self._end)
+
+    def has_taken(self, work: Completable) -> bool:
+        """True while `work` waits for its completion: its tensors are the daemon's until then."""
+        with self._lock:
+            return any(pending.work is work for pending in self._pending.values())
 
     @property
     def last_number(self) -> int:

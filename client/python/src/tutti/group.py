@@ -174,15 +174,17 @@ class Group:
         async_op: bool,
         timeout: float | None,
     ) -> Work:
+        lane, work = self._client._lane, None
         try:
             self._check()
             message.timeout_ms = to_milliseconds(timeout)
             message.membership = self._membership
             known_s = self._work_timeout_s if timeout is None else float(timeout)
             work = Work(f"{kind} of group {self._name!r}", self, bound, known_s)
-            self._client._lane.submit(message, work)
+            lane.submit(message, work, work.patience_s)
         except BaseException:
-            if bound is not None:
+            # Ctrl-C may come when the work is under way: then its end gives the memory back.
+            if bound is not None and (work is None or not lane.has_taken(work)):
                 bound.finish(False)
             raise
         if not async_op:

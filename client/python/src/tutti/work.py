@@ -25,7 +25,9 @@ class Work:
     """One submitted operation. Wait for it with `wait()` or `await`.
 
     Keeps its tensors alive until it has completed; don't touch them before. Thread-safe; any number
-    of threads and coroutines may wait. On failure no tensor has been written.
+    of threads and coroutines may wait. On failure no tensor has been written, but where the session
+    itself has ended (NodeLostError, or the client was closed): then an operation that was running
+    may have written, or may still write, arrays that live in arenas.
     """
 
     def __init__(
@@ -88,8 +90,13 @@ class Work:
             state = "done" if self._error is None else f"failed: {self._error}"
         return f"<Work {self._description}: {state}>"
 
+    @property
+    def patience_s(self) -> float | None:
+        """After so long the daemon has ended the work, or never will; None: not known."""
+        return None if self._timeout_s is None else self._timeout_s + _DAEMON_GRACE_S
+
     def _wait(self, timeout: float | None) -> None:
-        limit = None if self._timeout_s is None else self._timeout_s + _DAEMON_GRACE_S
+        limit = self.patience_s
         if timeout is not None and (limit is None or timeout < limit):
             if not self._done.wait(timeout):
                 raise TimeoutError(f"{self._description} is still pending after {timeout:g} s")
