@@ -248,12 +248,10 @@ std::optional<Failure> Core::Impl::Submit(SessionId id, const WorkRequest& reque
   completer_.Submitted();
   const GroupRegistry::Seat* const seat = groups_.Find(id, request.membership);
   if (seat == nullptr) {
-    completer_.Complete(id, request.number,
-                        Failure{.cause = Cause::kNotFound,
-                                .message = "this session holds no such seat: it has left the "
-                                           "group, or never joined"});
+    const char* const message = "this session holds no such seat: it has left, or never joined";
+    completer_.Complete(id, request.number, Failure{.cause = Cause::kNotFound, .message = message});
   } else {
-      const std::shared_ptr<Group> group = seat->group;
+    const std::shared_ptr<Group> group = seat->group;
     group->Submit(session, seat->rank, request);
   }
   session->RunDueLeaves();
