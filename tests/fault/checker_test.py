@@ -297,3 +297,9 @@ def test_bytes_that_are_never_freed(node: Node) -> None:
         leaking = samples()
     with pytest.raises(checks.Broken, match="the heap grows"):
         checks.check_flat("the heap", leaking, growth_max=HEAP_GROWTH_KIB)
+
+
+def test_the_check_of_many_deaths_finds_too_many_late_ones() -> None:
+    checks.check_most_in_time([5.0] * 199 + [101.0])
+    with pytest.raises(checks.Broken, match="3 of 200 times"):
+        checks.check_most_in_time([5.0] * 197 + [101.0] * 3)

@@ -1,8 +1,8 @@
 """SIGKILL of one of four ranks before, during and after a work of 64 MiB (F-1, F-2, F-3, F-38).
 
-Work k has one verdict on all survivors. Work k+1 fails at all of them, naming the rank, within
-100 ms of the kill; where a failpoint holds work k, and with it k+1, of its release; where the
-kernel itself took more than 25 ms to end the process, of its end. The daemon lives, and the same
+Work k has one verdict on all survivors. Work k+1 fails at all of them, naming the rank, in 99 of
+100 rounds within 100 ms of the kill; where a failpoint holds work k, and with it k+1, of its
+release; where the kernel itself took more than 25 ms to end the process, of its end. The daemon lives, and the same
 name forms again. Round after round it holds no more than before.
 
 TUTTI_DEATH_ROUNDS: fewer than the 1,000 rounds of issue 3, which take some 4 minutes on 2 cores.
@@ -19,7 +19,7 @@ import checks
 import death
 import pytest
 from node import Node
-from rank import ask_all, join_all, run_all
+from rank import Verdict, ask_all, join_all, run_all
 
 WORLD = 4
 ROUNDS = int(os.environ.get("TUTTI_DEATH_ROUNDS", "1000"))
@@ -30,6 +30,11 @@ WARM_UP_ROUNDS = max(10, min(100, ROUNDS // 3))
 HEAP_GROWTH_KIB = 512
 
 
+# One death on a machine that gives nobody a processor may take longer than the bar, which is for 99
+# of 100 (FS-2); a death that nobody tells takes for ever.
+ONE_DEATH_WITHIN_MS = 5000.0
+
+
 class Rounds:
     """A group of four processes, of which one dies each round; the others are kept."""
 
@@ -37,6 +42,7 @@ class Rounds:
         self.node = node
         self.chance = random.Random(seed)
         self.latencies_ms: dict[str, list[float]] = defaultdict(list)
+        self.counted_ms: list[float] = []
         self.after_exit_ms: list[float] = []
         self.slow_exits = 0
         self.outcomes: dict[str, set[str]] = defaultdict(set)
@@ -82,7 +88,7 @@ class Rounds:
         name = phase.__name__
         verdict = checks.check_same_verdict(told.work_k)
         if phase in death.BEFORE:
-            checks.check_named_in_time(told.work_k, scene.victim, told.counts_from_ns())
+            self._check_named(told.work_k, scene.victim, told)
         elif phase in death.EITHER and not verdict.ok:
             checks.check_names(verdict, "RANK_DIED", [scene.victim])
         elif not verdict.ok:
@@ -93,13 +99,19 @@ class Rounds:
         values = death.without(wanted, scene.victim)
         checks.check_results(ask_all(scene.survivors(), [f"check big {value}" for value in values]))
         checks.check_same_verdict(told.next_work)
-        checks.check_named_in_time(told.next_work, scene.victim, told.counts_from_ns())
+        self._check_named(told.next_work, scene.victim, told)
         last_ns = max(each.monotonic_ns for each in told.next_work.values())
         self.latencies_ms[name].append((last_ns - told.since_ns) / 1e6)
         self.after_exit_ms.append((last_ns - max(told.since_ns, told.exit_ns)) / 1e6)
         self.slow_exits += told.exit_was_slow()
         self.outcomes[name].add("ok" if verdict.ok else verdict.cause)
         self.node.check_alive()
+
+    def _check_named(self, verdicts: dict[int, Verdict], victim: int, told: death.Death) -> None:
+        took_ms = checks.check_named_in_time(
+            verdicts, victim, told.counts_from_ns(), ONE_DEATH_WITHIN_MS
+        )
+        self.counted_ms.append(took_ms)
 
     def _form_again(self, base: int) -> None:
         join_all(self.ranks, death.GROUP)
@@ -152,6 +164,7 @@ def test_death_has_one_verdict_and_leaves_nothing(
             heap_kib.append(checks.heap_kib(node.pid))
     assert baseline is not None
     rounds.report(figure)
+    checks.check_most_in_time(rounds.counted_ms)
     end = checks.check_no_leak(node.pid, node.admin, baseline)
     figure(f"seed {seed}; after {WARM_UP_ROUNDS} rounds {baseline}")
     figure(f"after {ROUNDS} rounds {end}")

@@ -73,6 +73,16 @@ def check_named_in_time(
     return took_ms
 
 
+def check_most_in_time(took_ms: Sequence[float], within_ms: float = NAMED_WITHIN_MS) -> None:
+    """FS-2: 99 of 100 deaths were named in time."""
+    late = [each for each in took_ms if each > within_ms]
+    if len(late) > 0.01 * len(took_ms):
+        raise Broken(
+            f"{len(late)} of {len(took_ms)} times the death was named after more than "
+            f"{within_ms:g} ms: {', '.join(f'{each:.0f}' for each in late[:10])} ms"
+        )
+
+
 # --- Memory ---
 
 
