@@ -2,8 +2,8 @@
 
 Work k has one verdict on all survivors. Work k+1 fails at all of them, naming the rank, in 99 of
 100 rounds within 100 ms of the kill; where a failpoint holds work k, and with it k+1, of its
-release; where the kernel itself took more than 25 ms to end the process, of its end. The daemon lives, and the same
-name forms again. Round after round it holds no more than before.
+release; where the kernel itself took more than 25 ms to end the process, of its end. The daemon
+lives, and the same name forms again. Round after round it holds no more than before.
 
 TUTTI_DEATH_ROUNDS: fewer than the 1,000 rounds of issue 3, which take some 4 minutes on 2 cores.
 """
