@@ -25,8 +25,10 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& socket_path) {
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   // gRPC's defaults are 1 s to 2 minutes: right for the internet, not for a socket file.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 50);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 50);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 500);
+  // In spite of its name: how long gRPC waits for a connection to be set up. What is too short for
+  // a busy machine fails there for ever; if nobody listens, connecting fails at once anyway.
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 5000);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   // No keepalive: the session socket tells who lives.
   return grpc::CreateCustomChannel(GrpcTarget(socket_path), grpc::InsecureChannelCredentials(),

@@ -30,8 +30,9 @@ class Admin:
                 ("grpc.use_local_subchannel_pool", 1),
                 ("grpc.enable_retries", 0),
                 ("grpc.initial_reconnect_backoff_ms", 20),
-                ("grpc.min_reconnect_backoff_ms", 20),
                 ("grpc.max_reconnect_backoff_ms", 100),
+                # How long gRPC waits for a connection to be set up.
+                ("grpc.min_reconnect_backoff_ms", 5000),
                 ("grpc.max_receive_message_length", 64 << 20),
             ],
         )

@@ -22,8 +22,10 @@ import grpc  # after _fork, which sets the variable that it reads
 _OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 500),
+    # In spite of its name: how long gRPC waits for a connection to be set up. What is too short for
+    # a busy machine fails there for ever; if nobody listens, connecting fails at once anyway.
+    ("grpc.min_reconnect_backoff_ms", 5000),
     ("grpc.enable_retries", 0),
     ("grpc.enable_http_proxy", 0),
 ]
