@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/socket_paths.h"
+#include "proto/grpc_library.h"
 #include "proto/grpc_status.h"
 
 namespace tutti {
@@ -20,6 +21,7 @@ gpr_timespec DeadlineIn(absl::Duration timeout) {
 }  // namespace
 
 std::shared_ptr<grpc::Channel> MakeChannel(const std::string& socket_path) {
+  KeepGrpcInitialized();
   grpc::ChannelArguments arguments;
   // Channels to one target share a connection otherwise, and with it their fate.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);

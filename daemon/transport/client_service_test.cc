@@ -53,7 +53,9 @@ class Join {
 void WaitForJoined(ServedCore* served, const std::string& group, uint32_t wanted) {
   while (true) {
     uint32_t joined = 0;
-    for (const auto& shown : served->core->snapshot()->groups) {
+    // Held by name: C++20 ends a temporary of the range's expression before the loop begins.
+    const auto snapshot = served->core->snapshot();
+    for (const auto& shown : snapshot->groups) {
       if (shown->name == group) joined = shown->joined;
     }
     if (joined == wanted) return;

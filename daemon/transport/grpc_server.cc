@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "proto/grpc_library.h"
 
 namespace tutti {
 namespace {
@@ -46,6 +47,7 @@ void SetUpGrpcLog() {
 
 std::unique_ptr<GrpcServer> GrpcServer::Start(grpc::Service* service,
                                               const std::string& service_name) {
+  KeepGrpcInitialized();
   grpc::EnableDefaultHealthCheckService(true);
   grpc::ResourceQuota quota(service_name);
   quota.Resize(kQuotaBytes);

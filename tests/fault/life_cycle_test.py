@@ -15,7 +15,7 @@ from messages import number as number_of
 from node import Node
 from rank import Rank, ask_all, join_all, must_all, run_all, submit_all, wait_all
 from raw import RawClient, connect
-from waiting import wait_until
+from waiting import wait_for_exit, wait_until
 
 SOCKETS = ("session.sock", "grpc.sock", "admin.sock")
 # F-10, F-12, F-22, F-34 of the notes.
@@ -125,7 +125,8 @@ def test_a_second_sigterm_ends_it_at_once(node: Node, figure: Callable[[str], No
 def test_a_killed_daemon_is_noticed_at_once_and_its_files_do_no_harm(
     new_node: Callable[..., Node], figure: Callable[[str], None]
 ) -> None:
-    took_ms = []
+    took_ms: list[float] = []
+    late_ms: list[float] = []
     node = new_node()
     for _ in range(10):
         ranks = node.new_ranks(3)
@@ -137,10 +138,14 @@ def test_a_killed_daemon_is_noticed_at_once_and_its_files_do_no_harm(
         wait_until(lambda: _is_pending(node, "dp"), "the operation is pending")
         killed_ns = time.monotonic_ns()
         node.daemon.send_signal(signal.SIGKILL)
+        wait_for_exit(node.daemon.pidfd, "tuttid")
+        ended_ns = time.monotonic_ns()
         verdicts = wait_all(waiting, held)
         assert {verdict.cause for verdict in verdicts} == {"NODE_LOST"}, verdicts
-        took_ms += [(verdict.monotonic_ns - killed_ns) / 1e6 for verdict in verdicts]
-        node.daemon.wait_exit()
+        last_ns = max(verdict.monotonic_ns for verdict in verdicts)
+        took_ms.append((last_ns - killed_ns) / 1e6)
+        # The kernel has to end the daemon first, which takes it its time on a busy machine.
+        late_ms.append((last_ns - ended_ns) / 1e6)
         assert sockets_left(node) == list(SOCKETS), "a killed daemon leaves its files"
         for rank in ranks:
             node.close_rank(rank)
@@ -150,7 +155,10 @@ def test_a_killed_daemon_is_noticed_at_once_and_its_files_do_no_harm(
         works(fresh, "dp")
         for rank in fresh:
             node.close_rank(rank)
-    figure(f"clients knew {min(took_ms):.1f} to {max(took_ms):.1f} ms after the kill")
+    figure(
+        f"clients knew {min(took_ms):.1f} to {max(took_ms):.1f} ms after the kill, and at the most "
+        f"{max(late_ms):.1f} ms after the kernel had ended the daemon"
+    )
     assert statistics.median(took_ms) < LOST_WITHIN_MS
     assert max(took_ms) < LOST_WITHIN_MS_MAX
 

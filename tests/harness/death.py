@@ -31,8 +31,9 @@ _CHUNKS = 1024
 class Death:
     """What the survivors were told of works k and k+1, by rank; and since when they could know.
 
-    `since_ns`: the kill, or the release of a failpoint that held work k. `exit_ns`: when this
-    process saw that the kernel had ended the victim; nobody can know of a death before that.
+    `since_ns`: the kill, or the release of a failpoint that held work k, or the submission if that
+    was later. `exit_ns`: when this process saw that the kernel had ended the victim; nobody can
+    know of a death before that.
     """
 
     # A kernel that is slow to end a process is not the daemon's doing: for 64 MiB it needs 6 ms of
@@ -87,12 +88,13 @@ def before_others_wait(scene: Scene) -> Death:
 
 
 def before_anyone(scene: Scene) -> Death:
-    """Before work k: nobody has submitted it."""
+    """Before work k: nobody has submitted it, so that it counts from when they have."""
     victim = scene.ranks[scene.victim]
-    killed = victim.kill()
+    victim.kill()
     first, second = _submit_both(scene.survivors())
+    submitted = time.monotonic_ns()
     victim.wait_exit()
-    return _hear(scene, killed, time.monotonic_ns(), first, second)
+    return _hear(scene, submitted, time.monotonic_ns(), first, second)
 
 
 def before_arrived(scene: Scene) -> Death:

@@ -48,6 +48,8 @@ FakeDaemon::~FakeDaemon() {
   eventfd_write(stop_.get(), 1);
   thread_.reset();
   server_->Shutdown(gpr_time_0(GPR_CLOCK_REALTIME));
+  // All handlers have returned, which ThreadSanitizer can only see by the lock they held last.
+  const std::lock_guard lock(mutex_);
   std::filesystem::remove_all(dir_);
 }
 
