@@ -26,14 +26,29 @@ struct Buffer {
   size_t size_bytes = 0;
 };
 
-// One rank's part in a collective.
+// One rank's part in a collective: what is read and what is written. W is the world size; a list has
+// one buffer per rank, in rank order.
+//
+//   kind            inputs          outputs                 output o may be the very bytes of
+//   allreduce       K tensors       K tensors               input o
+//   reduce          K tensors       root: K; others: none   input o
+//   broadcast       root: K         others: K; root: K or   input o
+//                   others: none    none
+//   allgather       1 tensor        list                    the input, if o is this rank
+//   gather          1 tensor        root: list              the input, if o is the root
+//   scatter         root: list      1 tensor                the root's own element of the list
+//   reduce_scatter  list            1 tensor                this rank's own element of the list
+//   all_to_all      list            list                    input o
+//   send            1 tensor        none                    (a transfer: the sender's Participant
+//   recv            none            1 tensor                and the receiver's, one collective)
+//   barrier         none            none
+//
+// Otherwise no output overlaps another output or an input, of any rank. Inputs may overlap. All
+// buffers of all ranks have `count` elements, with two exceptions: the K tensors of allreduce,
+// reduce and broadcast may each have another count (alike at all ranks); in an all_to_all, rank a's
+// input b is as long as rank b's output a. Buffers without elements may have no data.
 struct Participant {
   Rank rank = 0;
-  // What is read and what is written. How many there are depends on the kind:
-  //   allreduce, reduce, reduce_scatter, broadcast...   one each, or `world_size` where the
-  //   operation takes a list (allgather's outputs, scatter's inputs at the root, all_to_all's both)
-  // An output may be the very same bytes as an input (in place); otherwise no output overlaps
-  // another output or an input, of any rank.
   std::vector<Buffer> inputs;
   std::vector<Buffer> outputs;
 };
@@ -43,12 +58,13 @@ struct Collective {
   CollectiveKind kind = CollectiveKind::kNone;
   DataType dtype = DataType::kNone;
   ReduceOp op = ReduceOp::kNone;
-  // For rooted kinds: the root. For a transfer: the source.
+  // For rooted kinds: the root. For a transfer, whose kind is kSend: the source.
   Rank root = 0;
-  // Elements per rank, for kinds where all ranks have the same number.
+  // Elements of each buffer; of the K tensors of allreduce, reduce and broadcast together. 0 for an
+  // all_to_all, whose buffers differ.
   size_t count = 0;
   uint32_t world_size = 0;
-  // Ranks on this node, in increasing order.
+  // Ranks on this node that take part, in increasing order: two of a transfer, else all.
   std::vector<Participant> participants;
 };
 

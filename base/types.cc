@@ -99,6 +99,8 @@ const char* NameOf(CollectiveKind kind) {
       return "recv";
     case CollectiveKind::kBarrier:
       return "barrier";
+    case CollectiveKind::kAgree:
+      return "agree";
   }
   return "?";
 }

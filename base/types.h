@@ -49,6 +49,8 @@ enum class CollectiveKind : uint8_t {
   kSend = 9,
   kRecv = 10,
   kBarrier = 11,
+  // Backends never see it: the core makes it an allreduce (min) of one bool.
+  kAgree = 12,
 };
 
 // Bytes of one element; 0 for kNone.

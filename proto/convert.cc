@@ -43,7 +43,8 @@ static_assert(Same(CollectiveKind::kAllToAll, v1::COLLECTIVE_KIND_ALL_TO_ALL));
 static_assert(Same(CollectiveKind::kSend, v1::COLLECTIVE_KIND_SEND));
 static_assert(Same(CollectiveKind::kRecv, v1::COLLECTIVE_KIND_RECV));
 static_assert(Same(CollectiveKind::kBarrier, v1::COLLECTIVE_KIND_BARRIER));
-static_assert(Same(CollectiveKind::kBarrier, v1::CollectiveKind_MAX));
+static_assert(Same(CollectiveKind::kAgree, v1::COLLECTIVE_KIND_AGREE));
+static_assert(Same(CollectiveKind::kAgree, v1::CollectiveKind_MAX));
 
 static_assert(Same(Cause::kUnspecified, v1::CAUSE_UNSPECIFIED));
 static_assert(Same(Cause::kRankDied, v1::CAUSE_RANK_DIED));
