@@ -1,4 +1,5 @@
-// A backend for tests of the core: sums float32 in rank order, does nothing else, fails on demand.
+// A backend for tests of the core: sums float32 in rank order, transfers, does nothing
+// else, fails on demand.
 //
 // Not thread-safe: for tests that step everything by hand.
 #pragma once
@@ -26,6 +27,7 @@ class FakeCommunicator final : public Communicator {
   absl::Status Run(const Collective& collective) override {
     script_->ran.push_back(collective);
     const absl::Status status = std::exchange(script_->next_status, absl::OkStatus());
+    if (status.ok() && collective.kind == CollectiveKind::kSend) Transfer(collective);
     if (!status.ok() || collective.kind != CollectiveKind::kAllreduce) return status;
     for (size_t i = 0; i < collective.count; ++i) {
       float sum = 0;
@@ -44,6 +46,13 @@ class FakeCommunicator final : public Communicator {
   void Abort() override { script_->aborted = true; }
 
  private:
+  static void Transfer(const Collective& collective) {
+    const bool source_first = collective.participants[0].rank == collective.root;
+    const Buffer& from = collective.participants[source_first ? 0 : 1].inputs[0];
+    const Buffer& to = collective.participants[source_first ? 1 : 0].outputs[0];
+    if (from.size_bytes > 0) std::memcpy(to.data, from.data, from.size_bytes);
+  }
+
   FakeScript* const script_;
 };
 
@@ -55,8 +64,8 @@ class FakeBackend final : public Backend {
   std::string_view name() const override { return "fake"; }
 
   absl::Status Supports(CollectiveKind kind, DataType, ReduceOp) const override {
-    if (kind != CollectiveKind::kAllToAll) return absl::OkStatus();
-    return absl::UnimplementedError("the fake has no all_to_all");
+    if (kind != CollectiveKind::kScatter) return absl::OkStatus();
+    return absl::UnimplementedError("the fake has no scatter");
   }
 
   absl::StatusOr<std::unique_ptr<Communicator>> Connect(const GroupSpec&) override {

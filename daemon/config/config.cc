@@ -309,6 +309,8 @@ Limits ToLimits(const v1::DaemonConfig& config) {
           .works_in_flight_max = config.works_in_flight_max(),
           .inline_bytes_max = config.inline_bytes_max(),
           .recorder_ops_max = config.recorder_ops_max(),
+          .send_bytes_max = config.send_bytes_max(),
+          .send_bytes_per_session_max = config.send_bytes_per_session_max(),
           .work_timeout = duration(config.work_timeout_ms()),
           .join_timeout = duration(config.join_timeout_ms()),
           .timeout_max = duration(config.timeout_max_ms()),

@@ -215,14 +215,17 @@ TEST_CASE("help names every setting, with kind, default and reason") {
 
 TEST_CASE("the core gets what was set") {
   Sources given;
-  given.sources.arguments = {"--sessions_max=3", "--arena_bytes_max=1MiB", "--work_timeout_ms=2s",
-                             "--recorder_ops_max=9"};
+  given.sources.arguments = {"--sessions_max=3",      "--arena_bytes_max=1MiB",
+                             "--work_timeout_ms=2s",  "--recorder_ops_max=9",
+                             "--send_bytes_max=5KiB", "--send_bytes_per_session_max=4KiB"};
   const Limits limits = ToLimits(given.Read().config);
   CHECK(limits.sessions_max == 3);
   CHECK(limits.arena_bytes_max == 1 << 20);
   CHECK(limits.arena_bytes_per_session_max == 1 << 20);
   CHECK(limits.work_timeout == absl::Seconds(2));
   CHECK(limits.recorder_ops_max == 9);
+  CHECK(limits.send_bytes_max == 5 << 10);
+  CHECK(limits.send_bytes_per_session_max == 4 << 10);
 }
 
 }  // namespace

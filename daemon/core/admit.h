@@ -7,6 +7,7 @@
 
 #include <memory>
 
+#include "absl/status/status.h"
 #include "backends/backend.h"
 #include "daemon/core/limits.h"
 #include "daemon/core/match.h"
@@ -32,5 +33,9 @@ struct AdmitContext {
 // Always returns a work: one with resolved buffers, or one with `refused` set, which takes its
 // place in the sequence all the same.
 std::unique_ptr<Work> Admit(const WorkRequest& request, const AdmitContext& context);
+
+// Would the backend run it? As the backend sees it: an agree is an allreduce, a recv a part of a
+// send.
+absl::Status Supports(const Backend& backend, const WorkRequest& request);
 
 }  // namespace tutti

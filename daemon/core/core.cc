@@ -107,6 +107,8 @@ class Core::Impl {
   Completer completer_;
   const GroupServices services_;
   const std::shared_ptr<ArenaAccount> arena_account_ = std::make_shared<ArenaAccount>();
+  const std::shared_ptr<SendBudget> send_budget_ =
+      std::make_shared<SendBudget>(limits_.send_bytes_max);
   std::map<SessionId, std::unique_ptr<Session>> sessions_;
   SessionId last_session_ = 0;
   GroupRegistry groups_;
@@ -123,12 +125,7 @@ class Core::Impl {
 
 std::optional<Failure> Core::Impl::CheckInfo(const SessionInfo& info) const {
   if (draining_) return Draining();
-  if (info.name_space.size() > kNameBytesMax || info.label.size() > kNameBytesMax ||
-      info.client_version.size() > kNameBytesMax) {
-    return Failure{.cause = Cause::kInvalid,
-                   .message = absl::StrCat("namespace, label and client version have at most ",
-                                           kNameBytesMax, " bytes each")};
-  }
+  if (auto failure = CheckNames(info)) return failure;
   if (sessions_.size() >= limits_.sessions_max) {
     return Failure{.cause = Cause::kLimit,
                    .message = absl::StrCat("one more session would exceed the limit of ",
@@ -151,8 +148,9 @@ Result<SessionId> Core::Impl::OpenSession(SessionInfo info) {
   const SessionId id = ++last_session_;
   ArenaTable arenas(&limits_, {dependencies_.loop, dependencies_.mapper}, arena_account_);
   const auto [entry, added] = sessions_.emplace(
-      id, std::make_unique<Session>(id, std::move(info), dependencies_.clock->Now(),
-                                    std::move(arenas)));
+      id, std::make_unique<Session>(
+              id, std::move(info), dependencies_.clock->Now(), std::move(arenas),
+              std::make_shared<SendBudget>(limits_.send_bytes_per_session_max, send_budget_)));
   LogDebug("session.open {}", entry->second->Describe());
   return id;
 }

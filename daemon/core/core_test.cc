@@ -298,7 +298,7 @@ TEST_CASE("every number of a work is checked before it is used") {
   CHECK(refusal([](WorkRequest* w) { w->op = ReduceOp::kNone; }).cause == Cause::kInvalid);
   CHECK(refusal([](WorkRequest* w) { w->root = 1; }).cause == Cause::kInvalid);
   CHECK(refusal([](WorkRequest* w) {
-          w->kind = CollectiveKind::kAllToAll;
+          w->kind = CollectiveKind::kScatter;
           w->op = ReduceOp::kNone;
         }).cause == Cause::kUnsupported);
   CHECK(refusal([](WorkRequest* w) { w->timeout = absl::Hours(48); }).cause == Cause::kLimit);

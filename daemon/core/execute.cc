@@ -15,6 +15,10 @@ Collective ToCollective(const Operation& operation, uint32_t world_size) {
   collective.kind = signature.kind;
   collective.dtype = signature.dtype;
   collective.op = signature.op;
+  if (signature.kind == CollectiveKind::kAgree) {
+    collective.kind = CollectiveKind::kAllreduce;
+    collective.op = ReduceOp::kMin;
+  }
   // Slot 0 of a pair is the source, and a send is what it submits.
   collective.root = IsPairwise(signature.kind) ? operation.works.front()->rank : signature.root;
   collective.count = signature.count;

@@ -73,15 +73,29 @@ void Group::Submit(Session* session, Rank rank, const WorkRequest& request) {
   session->in_flight()[request.number] = {
       added, operation.get(), sequence,
       absl::StrCat(Describe(*operation), " of group ", Quoted(identity_.name))};
+  if (request.kind == CollectiveKind::kSend) CompleteIfSmall(*session, operation.get());
   Arrived(sequence, operation);
   Advance(sequence);
+}
+
+void Group::CompleteIfSmall(const Session& session, Operation* operation) {
+  Work* const send = operation->works.front().get();  // slot 0 of a pair is the source
+  const bool small = !send->refused.has_value() && !operation->complete() &&
+                     send->buffers.inputs.front().size_bytes <= kEagerSendBytesMax;
+  if (!small) return;
+  send->sent = SendBuffer::Copy(session.send_budget(), send->buffers.inputs.front());
+  if (send->sent == nullptr) return;
+  send->buffers.inputs.front() = send->sent->buffer();
+  send->mappings.clear();
+  send->told = true;
+  services_->completer->Complete(send->session, send->number, std::nullopt);
 }
 
 OpSequence* Group::SequenceOf(Rank rank, const WorkRequest& request) {
   if (!IsPairwise(request.kind)) return &collectives_;
   if (request.root >= world_size() || request.root == rank) return nullptr;
   // What admission will refuse for every pair must not make a sequence for every pair.
-  if (!identity_.backend->Supports(request.kind, request.dtype, request.op).ok()) return nullptr;
+  if (!Supports(*identity_.backend, request).ok()) return nullptr;
   const std::pair<Rank, Rank> pair = request.kind == CollectiveKind::kSend
                                          ? std::pair(rank, request.root)
                                          : std::pair(request.root, rank);
@@ -119,8 +133,9 @@ void Group::Arrived(OpSequence* sequence, const std::shared_ptr<Operation>& oper
 void Group::ArmDeadline(OpSequence* sequence, const std::shared_ptr<Operation>& operation) {
   MonotonicTime earliest = absl::InfiniteFuture();
   for (const auto& work : operation->works) {
-    if (work != nullptr) earliest = std::min(earliest, work->deadline);
+    if (work != nullptr && !work->told) earliest = std::min(earliest, work->deadline);
   }
+  if (earliest == absl::InfiniteFuture()) return;  // a send that has completed waits for ever
   operation->deadline = services_->deadlines->Add(
       earliest, [this, sequence, weak = std::weak_ptr<Operation>(operation)] {
         const std::shared_ptr<Operation> expired = weak.lock();

@@ -104,6 +104,7 @@ class Group : public std::enable_shared_from_this<Group> {
   void ForEachSequence(Visit visit);
 
   OpSequence* SequenceOf(Rank rank, const WorkRequest& request);
+  void CompleteIfSmall(const Session& session, Operation* operation);
   void Arrived(OpSequence* sequence, const std::shared_ptr<Operation>& operation);
   void ArmDeadline(OpSequence* sequence, const std::shared_ptr<Operation>& operation);
   void DisarmDeadline(Operation* operation);

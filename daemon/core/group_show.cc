@@ -38,7 +38,7 @@ const Operation* Group::OldestWaiting() const {
   const Operation* oldest = nullptr;
   const auto consider = [&](const OpSequence& sequence) {
     const Operation* const front = sequence.Front().get();
-    if (front == nullptr) return;
+    if (front == nullptr || !front->awaited()) return;
     if (oldest == nullptr || front->first_submitted < oldest->first_submitted) oldest = front;
   };
   consider(collectives_);
@@ -102,7 +102,7 @@ void Group::ReportStalls() {
   const MonotonicTime now = services_->clock->Now();
   ForEachSequence([&](OpSequence* sequence) {
     const std::shared_ptr<Operation> operation = sequence->OldestIncomplete();
-    if (operation == nullptr || operation->verdict.has_value()) return;
+    if (operation == nullptr || operation->verdict.has_value() || !operation->awaited()) return;
     const absl::Duration age = now - operation->first_submitted;
     const absl::Duration due =
         std::max(operation->next_stall_report, services_->limits->stall_warning);

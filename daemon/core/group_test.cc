@@ -65,7 +65,7 @@ TEST_CASE("transfers match per ordered pair, apart from collectives") {
   const Clients clients = FormGroup(&world, 3);
   const WorkNumber barrier = clients[0]->Submit(clients[0]->Barrier("dp"));
   const WorkNumber send = clients[0]->Submit(clients[0]->Send("dp", 1));
-  const WorkNumber other_way = clients[1]->Submit(clients[1]->Send("dp", 0, 1));
+  const WorkNumber other_way = clients[1]->Submit(clients[1]->Recv("dp", 2, 1));
   const WorkNumber recv = clients[1]->Submit(clients[1]->Recv("dp", 0));
   world.Settle();
   CHECK(clients[0]->Ok(send));
@@ -75,6 +75,31 @@ TEST_CASE("transfers match per ordered pair, apart from collectives") {
   REQUIRE(world.script.ran.size() == 1);
   CHECK(world.script.ran[0].kind == CollectiveKind::kSend);
   CHECK(world.script.ran[0].root == 0);
+}
+
+TEST_CASE("to a backend an agree is an allreduce of one bool; to ranks it is itself") {
+  TestCore world;
+  const Clients clients = FormGroup(&world, 2);
+  WorkRequest agree{.kind = CollectiveKind::kAgree, .dtype = DataType::kBool};
+  for (const auto& client : clients) {
+    agree.membership = client->MemberOf("dp");
+    agree.inputs = agree.outputs = {{.arena = client->arena, .offset = 0, .length = 1}};
+    client->Submit(agree);
+  }
+  world.Settle();
+  CHECK(clients[0]->Ok(1));
+  REQUIRE(world.script.ran.size() == 1);
+  CHECK(world.script.ran[0].kind == CollectiveKind::kAllreduce);
+  CHECK(world.script.ran[0].dtype == DataType::kBool);
+  CHECK(world.script.ran[0].op == ReduceOp::kMin);
+  CHECK(world.script.ran[0].count == 1);
+  agree.membership = clients[0]->MemberOf("dp");
+  agree.inputs = agree.outputs = {{.arena = clients[0]->arena, .offset = 0, .length = 1}};
+  clients[0]->Submit(agree);
+  clients[1]->Submit(clients[1]->Barrier("dp"));
+  world.Settle();
+  CHECK(clients[1]->FailureOf(2).message.find("rank 0: agree; rank 1: barrier") !=
+        std::string::npos);
 }
 
 TEST_CASE("ranks that disagree all get both sides, nothing is written, the group goes on") {

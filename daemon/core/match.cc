@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "base/check.h"
 #include "base/failpoint.h"
+#include "daemon/core/shape.h"
 
 namespace tutti {
 
@@ -111,6 +112,8 @@ void OpSequence::Erase(size_t index) {
 
 namespace {
 
+constexpr const char* kNothingWritten = "; nothing was written, the group stays usable";
+
 // A send and its recv have different kinds, and name each other's rank as root; what they have to
 // agree on is what is transferred.
 Signature Comparable(Signature signature) {
@@ -132,8 +135,30 @@ std::vector<std::string> DifferingFields(const Signature& a, const Signature& b)
   return fields;
 }
 
+// The signature says what all tensors have together; where there are several, each counts.
+std::vector<uint64_t> LengthsOf(const Work& work) {
+  std::vector<uint64_t> lengths;
+  if (work.signature.parts < 2) return lengths;
+  for (const Buffer& buffer : AlikeSide(work.signature.kind, work.buffers)) {
+    lengths.push_back(buffer.size_bytes);
+  }
+  return lengths;
+}
+
+bool SameLengths(const Work& a, const Work& b) {
+  if (a.signature.parts < 2) return true;
+  const auto& some = AlikeSide(a.signature.kind, a.buffers);
+  const auto& others = AlikeSide(b.signature.kind, b.buffers);
+  return std::equal(some.begin(), some.end(), others.begin(), others.end(),
+                    [](const Buffer& x, const Buffer& y) { return x.size_bytes == y.size_bytes; });
+}
+
+bool Agree(const Work& a, const Work& b) {
+  return Comparable(a.signature) == Comparable(b.signature) && SameLengths(a, b);
+}
+
 struct Side {
-  Signature signature;
+  const Work* work = nullptr;  // of its lowest rank
   std::vector<Rank> ranks;
 };
 
@@ -141,28 +166,63 @@ struct Side {
 std::vector<Side> SidesOf(const Operation& operation) {
   std::vector<Side> sides;
   for (const auto& work : operation.works) {
-    const auto same = std::find_if(sides.begin(), sides.end(), [&](const Side& side) {
-      return Comparable(side.signature) == Comparable(work->signature);
-    });
+    const auto same = std::find_if(sides.begin(), sides.end(),
+                                   [&](const Side& side) { return Agree(*side.work, *work); });
     if (same != sides.end()) {
       same->ranks.push_back(work->rank);
     } else {
-      sides.push_back({work->signature, {work->rank}});
+      sides.push_back({work.get(), {work->rank}});
     }
   }
   return sides;
 }
 
 bool AllAgree(const Operation& operation) {
-  const Signature first = Comparable(operation.works.front()->signature);
+  const Work& first = *operation.works.front();
   return std::all_of(operation.works.begin(), operation.works.end(),
-                     [&](const auto& work) { return Comparable(work->signature) == first; });
+                     [&](const auto& work) { return Agree(first, *work); });
+}
+
+// What differs between two sides, for people.
+std::vector<std::string> Differences(const Work& a, const Work& b) {
+  std::vector<std::string> fields =
+      DifferingFields(Comparable(a.signature), Comparable(b.signature));
+  if (!fields.empty()) return fields;
+  const std::vector<uint64_t> some = LengthsOf(a);
+  const std::vector<uint64_t> others = LengthsOf(b);
+  const auto at = std::mismatch(some.begin(), some.end(), others.begin(), others.end());
+  const auto element = SizeOf(a.signature.dtype);
+  return {absl::StrCat("the element count of tensor ", at.first - some.begin(), " (",
+                       *at.first / element, " and ", *at.second / element, ")")};
+}
+
+// An all_to_all: what rank a has for rank b must be as much as b expects.
+std::optional<Failure> SplitsDisagree(const Operation& operation, const std::string& where) {
+  if (operation.works.front()->signature.kind != CollectiveKind::kAllToAll) return std::nullopt;
+  for (const auto& from : operation.works) {
+    for (const auto& to : operation.works) {
+      const size_t sent = from->buffers.inputs[to->rank].size_bytes;
+      const size_t expected = to->buffers.outputs[from->rank].size_bytes;
+      if (sent == expected) continue;
+      const size_t element = SizeOf(from->signature.dtype);
+      Failure failure{.cause = Cause::kMismatch};
+      failure.sequence = operation.sequence;
+      failure.culprits = {std::min(from->rank, to->rank)};
+      if (from->rank != to->rank) failure.culprits.push_back(std::max(from->rank, to->rank));
+      failure.message = absl::StrCat(where, ": rank ", from->rank, " has ", sent / element,
+                                     " elements for rank ", to->rank, ", which expects ",
+                                     expected / element, " from it", kNothingWritten);
+      return failure;
+    }
+  }
+  return std::nullopt;
 }
 
 }  // namespace
 
 std::optional<Failure> Disagreement(const Operation& operation, const std::string& where) {
-  if (AllAgree(operation) || Mutated("match.skip_signature")) return std::nullopt;
+  if (Mutated("match.skip_signature")) return std::nullopt;
+  if (AllAgree(operation)) return SplitsDisagree(operation, where);
   const std::vector<Side> sides = SidesOf(operation);
   // The first of the largest sides is what the others should have done.
   const auto majority = std::max_element(
@@ -174,20 +234,18 @@ std::optional<Failure> Disagreement(const Operation& operation, const std::strin
   std::vector<std::string> fields;
   std::vector<std::string> told;
   for (const Side& side : sides) {
-    told.push_back(absl::StrCat(DescribeRanks(side.ranks), ": ", Describe(side.signature)));
+    told.push_back(absl::StrCat(DescribeRanks(side.ranks), ": ", Describe(side.work->signature)));
     if (&side == &*majority) continue;
     failure.culprits.insert(failure.culprits.end(), side.ranks.begin(), side.ranks.end());
-    for (std::string& field :
-         DifferingFields(Comparable(majority->signature), Comparable(side.signature))) {
+    for (std::string& field : Differences(*majority->work, *side.work)) {
       if (std::find(fields.begin(), fields.end(), field) == fields.end()) {
         fields.push_back(std::move(field));
       }
     }
   }
   std::sort(failure.culprits.begin(), failure.culprits.end());
-  failure.message =
-      absl::StrCat(where, ": ranks disagree on ", absl::StrJoin(fields, ", "), " (",
-                   absl::StrJoin(told, "; "), "); nothing was written, the group stays usable");
+  failure.message = absl::StrCat(where, ": ranks disagree on ", absl::StrJoin(fields, ", "), " (",
+                                 absl::StrJoin(told, "; "), ")", kNothingWritten);
   return failure;
 }
 

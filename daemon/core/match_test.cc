@@ -102,5 +102,69 @@ TEST_CASE("send and recv agree although they are different operations") {
   }
 }
 
+std::unique_ptr<Work> ManyTensors(Rank rank, const std::vector<size_t>& bytes) {
+  auto work = WorkOf(rank);
+  work->signature = {.count = 0,
+                     .parts = static_cast<uint32_t>(bytes.size()),
+                     .kind = CollectiveKind::kAllreduce,
+                     .dtype = DataType::kFloat32,
+                     .op = ReduceOp::kSum};
+  for (const size_t size : bytes) {
+    work->buffers.inputs.push_back({nullptr, size});
+    work->signature.count += size / 4;
+  }
+  return work;
+}
+
+TEST_CASE("several tensors at once agree one by one") {
+  OpSequence sequence({0, 1, 2});
+  sequence.Add(ManyTensors(0, {8, 40, 12}));
+  sequence.Add(ManyTensors(1, {8, 40, 12}));
+  SECTION("all the same") {
+    CHECK_FALSE(Disagreement(*sequence.Add(ManyTensors(2, {8, 40, 12})), "here").has_value());
+  }
+  SECTION("as many elements, otherwise divided") {
+    const auto failure = Disagreement(*sequence.Add(ManyTensors(2, {8, 12, 40})), "here");
+    REQUIRE(failure.has_value());
+    CHECK(failure->culprits == std::vector<Rank>{2});
+    CHECK(failure->message.find("the element count of tensor 1 (10 and 3)") != std::string::npos);
+  }
+  SECTION("another number of tensors") {
+    const auto failure = Disagreement(*sequence.Add(ManyTensors(2, {8, 52})), "here");
+    REQUIRE(failure.has_value());
+    CHECK(failure->message.find("number of tensors") != std::string::npos);
+  }
+}
+
+std::unique_ptr<Work> Splits(Rank rank, std::vector<size_t> inputs, std::vector<size_t> outputs) {
+  auto work = WorkOf(rank);
+  work->signature = {.kind = CollectiveKind::kAllToAll, .dtype = DataType::kFloat32};
+  work->buffers.rank = rank;
+  for (const size_t size : inputs) work->buffers.inputs.push_back({nullptr, size});
+  for (const size_t size : outputs) work->buffers.outputs.push_back({nullptr, size});
+  return work;
+}
+
+TEST_CASE("what one rank has for another is what that expects") {
+  OpSequence sequence({0, 1});
+  sequence.Add(Splits(0, {4, 8}, {4, 12}));
+  SECTION("it is") {
+    CHECK_FALSE(Disagreement(*sequence.Add(Splits(1, {12, 0}, {8, 0})), "here").has_value());
+  }
+  SECTION("it is not") {
+    const auto failure = Disagreement(*sequence.Add(Splits(1, {12, 0}, {16, 0})), "here");
+    REQUIRE(failure.has_value());
+    CHECK(failure->cause == Cause::kMismatch);
+    CHECK(failure->culprits == std::vector<Rank>{0, 1});
+    CHECK(failure->message.find("rank 0 has 2 elements for rank 1, which expects 4 from it") !=
+          std::string::npos);
+  }
+  SECTION("not even within one rank") {
+    const auto failure = Disagreement(*sequence.Add(Splits(1, {12, 0}, {8, 4})), "here");
+    REQUIRE(failure.has_value());
+    CHECK(failure->culprits == std::vector<Rank>{1});
+  }
+}
+
 }  // namespace
 }  // namespace tutti

@@ -4,11 +4,27 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
+#include "daemon/core/limits.h"
 
 namespace tutti {
 
-Session::Session(SessionId id, SessionInfo info, MonotonicTime opened, ArenaTable arenas)
-    : id_(id), info_(std::move(info)), opened_(opened), arenas_(std::move(arenas)) {}
+std::optional<Failure> CheckNames(const SessionInfo& info) {
+  if (info.name_space.size() <= kNameBytesMax && info.label.size() <= kNameBytesMax &&
+      info.client_version.size() <= kNameBytesMax) {
+    return std::nullopt;
+  }
+  return Failure{.cause = Cause::kInvalid,
+                 .message = absl::StrCat("namespace, label and client version have at most ",
+                                         kNameBytesMax, " bytes each")};
+}
+
+Session::Session(SessionId id, SessionInfo info, MonotonicTime opened, ArenaTable arenas,
+                 std::shared_ptr<SendBudget> send_budget)
+    : id_(id),
+      info_(std::move(info)),
+      opened_(opened),
+      arenas_(std::move(arenas)),
+      send_budget_(std::move(send_budget)) {}
 
 std::string Session::Describe() const {
   std::string text = absl::StrCat("session ", id_);

@@ -20,6 +20,7 @@
 #include "daemon/core/ids.h"
 #include "daemon/core/lane.h"
 #include "daemon/core/requests.h"
+#include "daemon/core/send_buffer.h"
 #include "daemon/core/snapshot.h"
 
 namespace tutti {
@@ -37,14 +38,19 @@ struct InFlight {
   std::string description;
 };
 
+// Fails with kInvalid if a name is too long.
+std::optional<Failure> CheckNames(const SessionInfo& info);
+
 class Session {
  public:
-  Session(SessionId id, SessionInfo info, MonotonicTime opened, ArenaTable arenas);
+  Session(SessionId id, SessionInfo info, MonotonicTime opened, ArenaTable arenas,
+          std::shared_ptr<SendBudget> send_budget);
 
   SessionId id() const { return id_; }
   const SessionInfo& info() const { return info_; }
   ArenaTable& arenas() { return arenas_; }
   const ArenaTable& arenas() const { return arenas_; }
+  const std::shared_ptr<SendBudget>& send_budget() const { return send_budget_; }
 
   // "session 4, pid 811, "trainer-3"".
   std::string Describe() const;
@@ -86,6 +92,7 @@ class Session {
   const SessionInfo info_;
   const MonotonicTime opened_;
   ArenaTable arenas_;
+  const std::shared_ptr<SendBudget> send_budget_;
   Lane* lane_ = nullptr;
   WorkNumber last_received_ = 0;
   struct DeferredLeave {

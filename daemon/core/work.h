@@ -15,7 +15,9 @@
 #include "base/clock.h"
 #include "base/failure.h"
 #include "daemon/core/deadline_queue.h"
+#include "daemon/core/footprint.h"
 #include "daemon/core/ids.h"
+#include "daemon/core/send_buffer.h"
 #include "daemon/core/snapshot.h"
 #include "shm/mapping.h"
 
@@ -26,7 +28,7 @@ namespace tutti {
 struct Signature {
   uint64_t count = 0;  // elements
   Rank root = 0;
-  uint32_t parts = 0;  // tensors on the side that all ranks have alike
+  uint32_t parts = 0;  // tensors on the side that all ranks have alike (AlikeSide in shape.h)
   CollectiveKind kind = CollectiveKind::kNone;
   DataType dtype = DataType::kNone;
   ReduceOp op = ReduceOp::kNone;
@@ -47,8 +49,11 @@ struct Work {
   Rank rank = 0;
   Signature signature;
   Participant buffers;
+  Footprint footprint;
   // What the buffers point into: stays mapped at least as long as this work exists.
   std::vector<std::shared_ptr<const Mapping>> mappings;
+  // A small send that completed before it was received: what its input has become.
+  std::unique_ptr<SendBuffer> sent;
   MonotonicTime submitted;
   MonotonicTime deadline;
   // Its rank has been told how it ended.
@@ -77,6 +82,8 @@ struct Operation {
   absl::Duration next_stall_report;
 
   bool complete() const { return arrived == works.size(); }
+  // Does somebody still wait for its end? Nobody does for a send that has completed already.
+  bool awaited() const;
   // The first work that has arrived. REQUIRES: arrived > 0
   const Work& any() const;
 };

@@ -19,6 +19,8 @@ Limits TestLimits() {
   limits.works_in_flight_max = 16;
   limits.inline_bytes_max = 0;  // everything goes to the workers, where tests can hold it
   limits.recorder_ops_max = 4;
+  limits.send_bytes_max = 6 << 10;
+  limits.send_bytes_per_session_max = 4 << 10;
   return limits;
 }
 

@@ -1,0 +1,45 @@
+// The bytes that a work reads and writes, ordered so that two works are compared in one pass: a
+// work may have a thousand tensors, and a session a thousand works in flight.
+//
+// A value on the control loop.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "backends/backend.h"
+#include "base/types.h"
+
+namespace tutti {
+
+class Footprint {
+ public:
+  Footprint() = default;
+  explicit Footprint(const Participant& participant);
+
+  // Does one of them write what the other reads or writes?
+  static bool Collide(const Footprint& a, const Footprint& b);
+
+ private:
+  // By address; without empty ones.
+  std::vector<Buffer> reads_;
+  std::vector<Buffer> writes_;
+  // Of all of them: most works are far apart, and this tells.
+  const std::byte* low_ = nullptr;
+  const std::byte* high_ = nullptr;
+};
+
+// Within one work: what overlaps although it must not.
+struct SelfOverlap {
+  // Two outputs; or an output and the input `other`.
+  size_t output = 0;
+  size_t other = 0;
+  bool other_is_input = false;
+};
+
+// Finds an output that overlaps another, or an input that it may not be the very bytes of.
+std::optional<SelfOverlap> FindSelfOverlap(CollectiveKind kind, const Participant& participant);
+
+}  // namespace tutti

@@ -1,0 +1,36 @@
+// What each kind of operation takes: how many tensors on either side, of which lengths, and which
+// output may lie on which input. The table is that of Work in tutti/v1/client.proto.
+//
+// Pure functions, thread-safe. Nothing in here looks at another rank: what ranks must agree on is
+// the Signature (work.h) and the rules of match.h.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+
+#include "backends/backend.h"
+#include "base/failure.h"
+#include "base/types.h"
+#include "daemon/core/requests.h"
+#include "daemon/core/work.h"
+
+namespace tutti {
+
+// Allreduce, reduce and broadcast take K tensors at once, each of a length of its own.
+bool TakesManyTensors(CollectiveKind kind);
+
+// The side whose lengths all ranks have alike: the inputs, or the outputs of who has no input and
+// of who has a list to be shared out.
+const std::vector<Buffer>& AlikeSide(CollectiveKind kind, const Participant& participant);
+
+// Checks the number of tensors and their lengths, as `rank` of `world_size` submits them. Fails
+// with kInvalid, saying what the operation takes.
+std::optional<Failure> CheckShape(const WorkRequest& request, Rank rank, uint32_t world_size);
+
+// May output `output` of rank `rank` be the very bytes of its input `input`?
+bool MayShare(CollectiveKind kind, Rank rank, size_t input, size_t output);
+
+// What all ranks must agree on. REQUIRES: CheckShape passed, or the result is only shown.
+Signature SignatureOf(const WorkRequest& request);
+
+}  // namespace tutti
