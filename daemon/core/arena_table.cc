@@ -10,24 +10,6 @@ namespace tutti {
 
 namespace {
 
-// Counts bytes for as long as any part of an arena exists: its memfd here, or its mapping in a
-// work.
-class Charge {
- public:
-  Charge(std::shared_ptr<ArenaAccount> account, uint64_t bytes)
-      : account_(std::move(account)), bytes_(bytes) {
-    account_->bytes += bytes_;
-  }
-  // On the control loop.
-  ~Charge() { account_->bytes -= bytes_; }
-  Charge(const Charge&) = delete;
-  Charge& operator=(const Charge&) = delete;
-
- private:
-  const std::shared_ptr<ArenaAccount> account_;
-  const uint64_t bytes_;
-};
-
 Failure Invalid(std::string message) {
   return {.cause = Cause::kInvalid, .message = std::move(message)};
 }
@@ -38,14 +20,53 @@ Failure NoSuchArena(ArenaId arena) {
 
 }  // namespace
 
+// Counts the bytes for as long as any part of an arena exists, its memfd here, its mapper or its
+// mapping in a work, and then says that they are gone. Its last share is dropped on the loop.
+struct ArenaCharge {
+  ArenaCharge(std::shared_ptr<ArenaAccount> of, uint64_t size)
+      : account(std::move(of)), bytes(size) {
+    account->bytes += bytes;
+  }
+  ~ArenaCharge() {
+    account->bytes -= bytes;
+    if (gone) gone();
+  }
+  ArenaCharge(const ArenaCharge&) = delete;
+  ArenaCharge& operator=(const ArenaCharge&) = delete;
+
+  const std::shared_ptr<ArenaAccount> account;
+  const uint64_t bytes;
+  std::function<void()> gone;
+};
+
 struct ArenaTable::Arena {
   uint64_t size_bytes = 0;
-  std::shared_ptr<Charge> charge;
+  std::shared_ptr<ArenaCharge> charge;
   UniqueFd file;                           // while offered
   std::shared_ptr<const Mapping> mapping;  // once ready
-  // What to tell when the memory is gone; shared with the mapping's deleter.
-  std::shared_ptr<std::function<void()>> unmapped = std::make_shared<std::function<void()>>();
 };
+
+ArenaAdoption::ArenaAdoption(UniqueFd file, uint64_t size_bytes, ArenaRunners runners,
+                             std::shared_ptr<ArenaCharge> charge)
+    : file_(std::move(file)),
+      size_bytes_(size_bytes),
+      runners_(runners),
+      charge_(std::move(charge)) {}
+
+absl::Status ArenaAdoption::Map() {
+  absl::StatusOr<Mapping> mapping = AdoptArena(file_.get(), size_bytes_);
+  if (!mapping.ok()) return mapping.status();
+  // Unmapping takes 85 ms per GiB: not on the loop, and not on the thread that drops the last
+  // share.
+  const auto unmap = [runners = runners_, charge = charge_](const Mapping* gone) {
+    runners.mapper->Post([gone, runners, charge]() mutable {
+      delete gone;
+      runners.loop->Post([charge = std::move(charge)] {});
+    });
+  };
+  mapping_ = std::shared_ptr<const Mapping>(new Mapping(*std::move(mapping)), unmap);
+  return absl::OkStatus();
+}
 
 ArenaTable::ArenaTable(const Limits* limits, ArenaRunners runners,
                        std::shared_ptr<ArenaAccount> account)
@@ -83,7 +104,7 @@ Result<ArenaId> ArenaTable::Create(uint64_t size_bytes) {
   }
   auto arena = std::make_shared<Arena>();
   arena->size_bytes = size_bytes;
-  arena->charge = std::make_shared<Charge>(account_, size_bytes);
+  arena->charge = std::make_shared<ArenaCharge>(account_, size_bytes);
   arena->file = std::move(*file);
   bytes_ += size_bytes;
   arenas_.emplace(++last_id_, std::move(arena));
@@ -95,48 +116,29 @@ int ArenaTable::FdOf(ArenaId arena) const {
   return found == arenas_.end() ? -1 : found->second->file.get();
 }
 
-uint64_t ArenaTable::SizeOf(ArenaId arena) const {
-  const auto found = arenas_.find(arena);
-  return found == arenas_.end() ? 0 : found->second->size_bytes;
+Result<std::shared_ptr<ArenaAdoption>> ArenaTable::StartAdopt(ArenaId id) {
+  const auto found = arenas_.find(id);
+  if (found == arenas_.end()) return NoSuchArena(id);
+  Arena& arena = *found->second;
+  if (!arena.file.valid()) return Invalid(absl::StrCat("arena ", id, " has been mapped already"));
+  return std::make_shared<ArenaAdoption>(std::move(arena.file), arena.size_bytes, runners_,
+                                         arena.charge);
 }
 
-Result<UniqueFd> ArenaTable::StartAdopt(ArenaId arena) {
+bool ArenaTable::FinishAdopt(ArenaId arena, const ArenaAdoption& adoption) {
   const auto found = arenas_.find(arena);
-  if (found == arenas_.end()) return NoSuchArena(arena);
-  if (!found->second->file.valid()) {
-    return Invalid(absl::StrCat("arena ", arena, " has been mapped already"));
-  }
-  return std::move(found->second->file);
-}
-
-bool ArenaTable::FinishAdopt(ArenaId arena, Mapping mapping) {
-  const auto found = arenas_.find(arena);
-  const bool wanted = found != arenas_.end();
-  // Unmapping takes 85 ms per GiB: not on the loop, and not on the thread that drops the last
-  // share.
-  const auto unmap = [runners = runners_, charge = wanted ? found->second->charge : nullptr,
-                      unmapped = wanted ? found->second->unmapped : nullptr](const Mapping* gone) {
-    runners.mapper->Post([gone, runners, charge, unmapped]() mutable {
-      delete gone;
-      runners.loop->Post([charge = std::move(charge), unmapped = std::move(unmapped)] {
-        if (unmapped != nullptr && *unmapped) (*unmapped)();
-      });
-    });
-  };
-  std::shared_ptr<const Mapping> shared(new Mapping(std::move(mapping)), unmap);
-  if (wanted) found->second->mapping = std::move(shared);
-  return wanted;
+  if (found == arenas_.end()) return false;
+  found->second->mapping = adoption.mapping();
+  return true;
 }
 
 std::optional<Failure> ArenaTable::Release(ArenaId arena, std::function<void()> unmapped) {
   const auto found = arenas_.find(arena);
   if (found == arenas_.end()) return NoSuchArena(arena);
   bytes_ -= found->second->size_bytes;
-  if (found->second->mapping == nullptr) {
-    runners_.loop->Post(std::move(unmapped));
-  } else {
-    *found->second->unmapped = std::move(unmapped);
-  }
+  found->second->charge->gone = std::move(unmapped);
+  // Not inside of this call, should this be the last share.
+  runners_.loop->Post([charge = found->second->charge] {});
   arenas_.erase(found);
   return std::nullopt;
 }

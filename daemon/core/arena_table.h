@@ -15,6 +15,7 @@
 #include <memory>
 #include <optional>
 
+#include "absl/status/status.h"
 #include "base/result.h"
 #include "base/task_runner.h"
 #include "base/unique_fd.h"
@@ -37,6 +38,28 @@ struct ArenaRunners {
   TaskRunner* mapper = nullptr;
 };
 
+struct ArenaCharge;
+
+// What the mapper does with an arena: made on the loop, worked on by the mapper, handed back to the
+// loop, where it also ends. Needs no table: the session may have ended meanwhile.
+class ArenaAdoption {
+ public:
+  ArenaAdoption(UniqueFd file, uint64_t size_bytes, ArenaRunners runners,
+                std::shared_ptr<ArenaCharge> charge);
+
+  // On the mapper. Verifies, maps and seals it.
+  absl::Status Map();
+  // What Map made. However its last share goes, it is unmapped on the mapper.
+  const std::shared_ptr<const Mapping>& mapping() const { return mapping_; }
+
+ private:
+  const UniqueFd file_;
+  const uint64_t size_bytes_;
+  const ArenaRunners runners_;
+  const std::shared_ptr<ArenaCharge> charge_;
+  std::shared_ptr<const Mapping> mapping_;
+};
+
 class ArenaTable {
  public:
   ArenaTable(const Limits* limits, ArenaRunners runners, std::shared_ptr<ArenaAccount> account);
@@ -48,16 +71,13 @@ class ArenaTable {
   // The memfd of an offered arena; -1 if there is none.
   int FdOf(ArenaId arena) const;
 
-  // Takes an offered arena's memfd, to be adopted off the loop. Fails with kNotFound, kInvalid.
-  Result<UniqueFd> StartAdopt(ArenaId arena);
-  // The mapper has mapped it. False if the arena was released meanwhile: `mapping` is then
-  // unmapped.
-  bool FinishAdopt(ArenaId arena, Mapping mapping);
+  // Takes an offered arena, to be mapped off the loop. Fails with kNotFound, kInvalid.
+  Result<std::shared_ptr<ArenaAdoption>> StartAdopt(ArenaId arena);
+  // The mapper has mapped it. False if the arena was released meanwhile.
+  bool FinishAdopt(ArenaId arena, const ArenaAdoption& adoption);
 
   // Gives an arena up; `unmapped` runs on the loop when its memory is gone. Fails with kNotFound.
   std::optional<Failure> Release(ArenaId arena, std::function<void()> unmapped);
-
-  uint64_t SizeOf(ArenaId arena) const;
 
   // Finds the bytes of a span. `keep` gets a share of the mapping's ownership. Fails with kInvalid:
   // no such arena, not ready, out of bounds.

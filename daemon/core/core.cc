@@ -184,24 +184,22 @@ Result<ArenaOffer> Core::Impl::CreateArena(SessionId id, uint64_t size_bytes) {
 void Core::Impl::ArenaMapped(SessionId id, ArenaId arena, DoneCallback done) {
   Session* const session = Find(id);
   if (session == nullptr) return Reply(std::move(done), NoSession(id));
-  Result<UniqueFd> file = session->arenas().StartAdopt(arena);
-  if (!file.ok()) return Reply(std::move(done), file.failure());
-  const uint64_t size = session->arenas().SizeOf(arena);
-  auto shared_file = std::make_shared<UniqueFd>(std::move(*file));
+  Result<std::shared_ptr<ArenaAdoption>> started = session->arenas().StartAdopt(arena);
+  if (!started.ok()) return Reply(std::move(done), started.failure());
   dependencies_.mapper->Post([weak = std::weak_ptr<Impl*>(self_), loop = dependencies_.loop,
-                              shared_file, size, id, arena, done = std::move(done)] {
-    auto adopted = std::make_shared<absl::StatusOr<Mapping>>(AdoptArena(shared_file->get(), size));
-    loop->Post([weak, adopted, id, arena, done] {
+                              adoption = *std::move(started), id, arena,
+                              done = std::move(done)]() mutable {
+    absl::Status mapped = adoption->Map();
+    loop->Post([weak, adoption = std::move(adoption), mapped = std::move(mapped), id, arena, done] {
       const auto self = weak.lock();
       if (self == nullptr) return;
       Session* const owner = (*self)->Find(id);
       if (owner == nullptr) return done(NoSession(id));
-      if (!adopted->ok()) {
+      if (!mapped.ok()) {
         (void)owner->arenas().Release(arena, [] {});
-        return done(
-            Failure{.cause = Cause::kInvalid, .message = std::string(adopted->status().message())});
+        return done(Failure{.cause = Cause::kInvalid, .message = std::string(mapped.message())});
       }
-      if (!owner->arenas().FinishAdopt(arena, *std::move(*adopted))) {
+      if (!owner->arenas().FinishAdopt(arena, *adoption)) {
         return done(Failure{.cause = Cause::kWithdrawn,
                             .message = absl::StrCat("arena ", arena, " was released meanwhile")});
       }

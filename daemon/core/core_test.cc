@@ -237,6 +237,35 @@ TEST_CASE("an arena is ready only once it is allocated, and is then sealed") {
   }
 }
 
+TEST_CASE("what goes while it is being mapped counts until the mapper has let go of it") {
+  TestCore world;
+  const SessionId session = *world.core->OpenSession(User(1));
+  const ArenaOffer offer = *world.core->CreateArena(session, 8192);
+  REQUIRE(PopulateArena(offer.fd, 8192).ok());
+  const auto bytes = [&] {
+    world.loop.Advance(kSnapshotPeriod);  // not the mapper
+    return world.core->snapshot()->arena_bytes;
+  };
+  world.core->ArenaMapped(session, offer.arena, [](const std::optional<Failure>&) {});
+  bool released = false;
+  const bool by_release = GENERATE(true, false);
+  if (by_release) {
+    world.core->ReleaseArena(session, offer.arena,
+                             [&](const std::optional<Failure>& failure) { released = !failure; });
+  } else {
+    world.core->CloseSession(session, SessionEnd::kHungUp);
+  }
+  CHECK(bytes() == 8192);
+  CHECK_FALSE(released);
+  REQUIRE(world.mapper.pending() == 1);
+  world.mapper.RunOne();  // maps it
+  CHECK(bytes() == 8192);
+  REQUIRE(world.mapper.pending() == 1);
+  world.mapper.RunOne();  // unmaps it
+  CHECK(bytes() == 0);
+  CHECK(released == by_release);
+}
+
 TEST_CASE("memory is unmapped only after the communicator has left Run") {
   TestCore world;
   auto clients = FormGroup(&world, 2);
