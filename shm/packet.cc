@@ -80,7 +80,7 @@ absl::Status ConnectError(const std::string& path, int error) {
     case EACCES:
     case EPERM:
       return absl::PermissionDeniedError(
-          absl::StrCat(where, "permission denied; tuttid's socket_mode decides who may"));
+          absl::StrCat(where, "permission denied; only tuttid's user and group may connect"));
     case EPROTOTYPE:
       return absl::FailedPreconditionError(absl::StrCat(where, "it is not a session socket"));
     default:
