@@ -141,7 +141,8 @@ SessionServices Daemon::ServicesOfSessions() {
           .clock = clock_.get(),
           .tokens = &tokens_,
           .incarnation = incarnation_,
-          .works_in_flight_max = config_.works_in_flight_max()};
+          .works_in_flight_max = config_.works_in_flight_max(),
+          .join_timeout_ms = config_.join_timeout_ms()};
 }
 
 CallServices Daemon::ServicesOfCalls() {

@@ -9,9 +9,8 @@ namespace tutti {
 inline namespace client {
 namespace {
 
-// A join without a timeout ends at the daemon's default, of which it tells nobody; a day is the
-// most that it takes by default.
-constexpr absl::Duration kJoinMax = absl::Hours(25);
+// For joins that leave the deadline to a daemon that has not said what it is.
+constexpr absl::Duration kJoinTimeout = absl::Minutes(5);
 
 }  // namespace
 
@@ -46,9 +45,10 @@ Result<Group> Client::Join(const JoinOptions& options) {
   request.set_backend(options.backend);
   request.set_work_timeout_ms(ToMilliseconds(options.work_timeout));
   request.set_join_timeout_ms(ToMilliseconds(options.join_timeout));
-  const bool bounded = options.join_timeout > absl::ZeroDuration();
-  Result<v1::JoinGroupResponse> joined =
-      connection_->Join(request, bounded ? options.join_timeout + kGrace : kJoinMax);
+  absl::Duration timeout = options.join_timeout;
+  if (timeout <= absl::ZeroDuration()) timeout = connection_->join_timeout();
+  if (timeout <= absl::ZeroDuration()) timeout = kJoinTimeout;
+  Result<v1::JoinGroupResponse> joined = connection_->Join(request, timeout + kGrace);
   if (!joined.ok()) return joined.failure();
   auto seat = std::make_shared<Seat>();
   seat->connection = connection_;

@@ -26,9 +26,6 @@ constexpr std::chrono::seconds kArenaTimeout(60);
 
 constexpr absl::Duration kLeaveTimeout = absl::Seconds(10);
 
-// What PopulateArena maps, and what the daemon insists on.
-constexpr size_t kTensorBytesMax = size_t{1} << 46;
-
 std::string NameSpaceOf(const ClientOptions& options) {
   if (!options.name_space.empty()) return options.name_space;
   const char* const from_environment = std::getenv("TUTTI_NAMESPACE");
@@ -77,6 +74,7 @@ std::optional<Failure> Connection::Start(const ClientOptions& options) {
   if (!reply.ok()) return reply.failure();
   const v1::Welcome& welcome = reply->message.welcome();
   session_id_ = welcome.session_id();
+  join_timeout_ = absl::Milliseconds(static_cast<int64_t>(welcome.join_timeout_ms()));
   rpc_ = std::make_unique<Rpc>(MakeChannel(ClientSocketPath(socket_dir_)), welcome.token());
   lane_ = std::make_unique<Lane>(
       Lane::Options{.rpc = rpc_.get(),

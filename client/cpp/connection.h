@@ -25,6 +25,9 @@
 namespace tutti {
 inline namespace client {
 
+// What PopulateArena maps, and what the daemon insists on.
+inline constexpr size_t kTensorBytesMax = size_t{1} << 46;
+
 class Connection final : private ArenaSource {
  public:
   // Errors as Client::Connect.
@@ -48,6 +51,8 @@ class Connection final : private ArenaSource {
   void Submit(v1::Work work, std::shared_ptr<PendingWork> pending);
 
   uint64_t session_id() const { return session_id_; }
+  // Of joins that set none; zero if the daemon has not said.
+  absl::Duration join_timeout() const { return join_timeout_; }
 
  private:
   explicit Connection(std::string socket_dir);
@@ -62,6 +67,7 @@ class Connection final : private ArenaSource {
 
   const std::string socket_dir_;
   const uint32_t fork_count_;
+  absl::Duration join_timeout_;
   uint64_t session_id_ = 0;
 
   Mutex mutex_;

@@ -1,8 +1,9 @@
 // A tensor in memory that this process shares with the daemon: operations on it copy nothing.
 //
-// A handle: copies name the same memory, which lives until the last of them is gone and the last
-// operation on it has completed, also beyond its client. Handles are as thread-safe as an int; the
-// elements are the caller's to synchronise, and not to be touched while an operation uses them.
+// One dimension, contiguous, elements of one type. A handle: copies name the same memory, which
+// lives until the last of them is gone and the last operation on it has completed, also beyond its
+// client. Handles are as thread-safe as an int; the elements are the caller's to synchronise, and
+// not to be touched while an operation uses them.
 #pragma once
 
 #include <cstddef>
@@ -66,6 +67,13 @@ class Tensor {
   }
   // The same as bytes, for types that C++ does not have.
   std::byte* bytes() const { return bytes_; }
+
+  // A view of elements `first` to `first + count - 1`: the same memory, which it keeps alive too.
+  // What one tensor holds for each rank is a list of slices. REQUIRES: they exist.
+  Tensor Slice(size_t first, size_t count) const {
+    TUTTI_CHECK(first <= count_ && count <= count_ - first);
+    return Tensor(block_, bytes_ + first * SizeOf(dtype_), dtype_, count);
+  }
 
   // For the client's own files.
   const Block* block() const { return block_.get(); }

@@ -25,7 +25,7 @@ class Work {
   // ends each operation at its deadline at the latest; should the daemon itself be stopped, this
   // fails 10 s after that with kDeadline.
   //
-  // An operation on plain memory (not on a Tensor) writes its result here, at the first call.
+  // An operation on plain memory (tensor_ref.h) writes its result here, at the first call.
   [[nodiscard]] std::optional<Failure> Wait() const;
 
   // Waits at most `timeout`: true if the operation has ended, and Wait will not block. False only

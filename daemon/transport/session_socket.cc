@@ -191,6 +191,7 @@ void SessionSocket::HandleHello(uint64_t request_id, const v1::Hello& hello) {
   welcome->set_daemon_version(kVersion);
   welcome->set_incarnation(services_->incarnation);
   welcome->set_works_in_flight_max(services_->works_in_flight_max);
+  welcome->set_join_timeout_ms(services_->join_timeout_ms);
   Reply(reply);
 }
 

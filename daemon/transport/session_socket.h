@@ -42,6 +42,7 @@ struct SessionServices {
   std::string incarnation;
   // What clients are told of the limits.
   uint64_t works_in_flight_max = 0;
+  uint64_t join_timeout_ms = 0;
 };
 
 // A client that connects says Hello at once; one that does not holds a descriptor for nothing.

@@ -67,7 +67,8 @@ struct World {
                  .clock = &test.clock,
                  .tokens = &tokens,
                  .incarnation = "0123456789abcdef",
-                 .works_in_flight_max = 16},
+                 .works_in_flight_max = 16,
+                 .join_timeout_ms = 17},
                 sockets_max) {}
   ~World() { sockets.EndAll({.cause = Cause::kDraining, .message = "end"}); }
 
@@ -173,6 +174,7 @@ TEST_CASE("Hello makes a session, with a token, who it is and what it calls itse
   CHECK(welcome.daemon_version() == kVersion);
   CHECK(welcome.incarnation() == "0123456789abcdef");
   CHECK(welcome.works_in_flight_max() == 16);
+  CHECK(welcome.join_timeout_ms() == 17);
   REQUIRE(SessionsOf(&world) == 1);
   const SessionSnapshot session = world.test.core->snapshot()->sessions[0];
   CHECK(session.pid == static_cast<uint32_t>(getpid()));

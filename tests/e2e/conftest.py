@@ -1,17 +1,22 @@
-"""Fixtures of the end-to-end tests: a real daemon. The binary comes from TUTTID."""
+"""Fixtures of the end-to-end tests: a real daemon. The binary comes from TUTTID, that of the ranks
+that do what they are told from TUTTI_RANK.
+"""
 
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "harness"))
 
 from daemon import DaemonProcess
+from node import Node
+from rank import Rank, join_all, must_all
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +44,69 @@ def daemon(
             assert process.terminate() == 0, process.log
 
 
-def _skip_without_binary() -> None:
-    if "TUTTID" not in os.environ:
-        pytest.skip("TUTTID is not set: the path of the daemon's binary")
+class Crew:
+    """Ranks that outlive the tests of a file, with a new group for each who asks."""
+
+    _groups = itertools.count(1)
+
+    def __init__(self, node: Node, ranks: Sequence[Rank]) -> None:
+        self.node = node
+        self.ranks = ranks
+        self._joined: list[tuple[Sequence[Rank], str]] = []
+
+    def group(self, world: int) -> tuple[Sequence[Rank], str]:
+        """The first ranks, and the name of their new group."""
+        ranks, name = self.ranks[:world], f"g{next(self._groups)}"
+        join_all(ranks, name)
+        self._joined.append((ranks, name))
+        return ranks, name
+
+    def leave_all(self) -> None:
+        """At the end of a test."""
+        for ranks, name in self._joined:
+            must_all(ranks, f"leave {name}")
+        self._joined.clear()
+
+
+@pytest.fixture(scope="module")
+def crew_of_module(request: pytest.FixtureRequest) -> Iterator[Crew]:
+    _skip_without_binary("TUTTID", "TUTTI_RANK")
+    node = Node()
+    failed_before = request.session.testsfailed
+    try:
+        yield Crew(node, node.new_ranks(4))
+        node.end_of_test(failed=request.session.testsfailed > failed_before)
+    finally:
+        node.close()
+
+
+@pytest.fixture
+def crew(crew_of_module: Crew) -> Iterator[Crew]:
+    """Up to four ranks with the daemon of the file. What they have joined they leave at the end."""
+    yield crew_of_module
+    crew_of_module.leave_all()
+
+
+@pytest.fixture
+def new_node() -> Iterator[Callable[..., Node]]:
+    """Makes nodes with settings of their own."""
+    _skip_without_binary("TUTTID", "TUTTI_RANK")
+    nodes: list[Node] = []
+
+    def make(*settings: str) -> Node:
+        nodes.append(Node(settings))
+        return nodes[-1]
+
+    try:
+        yield make
+        for node in nodes:
+            node.end_of_test(failed=False)
+    finally:
+        for node in nodes:
+            node.close()
+
+
+def _skip_without_binary(*variables: str) -> None:
+    for variable in variables or ("TUTTID",):
+        if variable not in os.environ:
+            pytest.skip(f"{variable} is not set: the path of a binary")

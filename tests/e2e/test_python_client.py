@@ -175,6 +175,11 @@ def reduce_ones(rank: int, world_size: int, size: int = 10, dtype: str = "float3
     return time.monotonic()
 
 
+def average_of_bools(rank: int, world_size: int) -> None:
+    del rank, world_size
+    col.allreduce(np.ones(3, bool), "dp", col.ReduceOp.AVG)
+
+
 def reduce_wrongly(rank: int, world_size: int, what: str) -> tuple[Any, bool]:
     """Rank 2 does something else than the others. Returns the error, and if memory is untouched."""
     del world_size
@@ -330,10 +335,10 @@ def test_mismatch_names_both_sides_and_writes_nothing(four: Actors, what: str) -
     four.all(reduce_ones)
 
 
-def test_unsupported_dtypes_are_refused_by_name(four: Actors) -> None:
-    for error in four.all(error_of, reduce_ones, 10, "uint8"):
+def test_what_has_no_meaning_is_refused_saying_what_to_do(four: Actors) -> None:
+    for error in four.all(error_of, average_of_bools):
         assert isinstance(error, tutti.InvalidError)
-        assert "uint8" in str(error)
+        assert "average of bool has no meaning; convert" in str(error)
     four.all(reduce_ones)
 
 

@@ -164,3 +164,16 @@ def _form_again(ranks: Sequence[Rank], leave: bool = True) -> None:
     must_all(ranks, "fill t 2")
     assert all(verdict.ok for verdict in run_all(ranks, f"allreduce {GROUP} t sum"))
     checks.check_results(ask_all(ranks, [f"check t {2 * WORLD}"] * WORLD))
+
+
+def test_a_join_at_a_daemon_that_is_stopped_ends_by_the_daemons_own_deadline(
+    new_node: Callable[..., Node],
+) -> None:
+    node = new_node("--join_timeout_ms=1s")
+    rank = node.new_ranks(1)[0]
+    node.daemon.send_signal(signal.SIGSTOP)
+    try:
+        reply = rank.ask("join dp 0 2", timeout_s=60)  # the client waits for 10 s more
+    finally:
+        node.daemon.send_signal(signal.SIGCONT)
+    assert reply["cause"] == "DEADLINE", reply

@@ -1,5 +1,7 @@
 #include "tests/harness/json.h"
 
+#include <cmath>
+
 #include "absl/strings/str_format.h"
 
 namespace tutti {
@@ -23,6 +25,17 @@ std::string Quoted(const std::string& text) {
 
 JsonObject& JsonObject::Add(const std::string& name, const std::string& value) {
   return Raw(name, Quoted(value));
+}
+
+JsonObject& JsonObject::Add(const std::string& name, const std::vector<double>& values) {
+  const auto format = [](std::string* text, double value) {
+    if (std::isfinite(value)) {
+      absl::StrAppendFormat(text, "%.17g", value);
+    } else {
+      text->append("null");
+    }
+  };
+  return Raw(name, absl::StrCat("[", absl::StrJoin(values, ",", format), "]"));
 }
 
 JsonObject& JsonObject::Raw(const std::string& name, const std::string& value) {

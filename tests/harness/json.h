@@ -29,6 +29,8 @@ class JsonObject {
   JsonObject& Add(const std::string& name, const std::vector<uint32_t>& values) {
     return Raw(name, absl::StrCat("[", absl::StrJoin(values, ","), "]"));
   }
+  // What JSON has no number for becomes null.
+  JsonObject& Add(const std::string& name, const std::vector<double>& values);
 
   // "{...}", in one line.
   std::string ToString() const { return absl::StrCat("{", absl::StrJoin(fields_, ","), "}"); }

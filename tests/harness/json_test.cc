@@ -14,6 +14,11 @@ TEST_CASE("an object of every type is one line of JSON") {
         R"("ranks":[1,22]})");
 }
 
+TEST_CASE("numbers are exact, or null") {
+  CHECK(JsonObject().Add("v", std::vector<double>{1, -0.5, 1e300 * 1e300, 1e22}).ToString() ==
+        R"({"v":[1,-0.5,null,1e+22]})");
+}
+
 TEST_CASE("an empty object and an empty list") {
   CHECK(JsonObject().ToString() == "{}");
   CHECK(JsonObject().Add("r", std::vector<uint32_t>{}).ToString() == R"({"r":[]})");

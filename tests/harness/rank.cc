@@ -3,15 +3,19 @@
 //
 //   connect DIR NAMESPACE LABEL              {"ok":true,"session":4}
 //   join GROUP RANK WORLD [TIMEOUT_MS]       {"ok":true,"epoch":1}
-//   tensor NAME DTYPE COUNT                  {"ok":true}
-//   fill NAME VALUE                          {"ok":true}
-//   allreduce GROUP NAME OP [TIMEOUT_MS]     {"ok":true,"work":1}     submitted; wait tells more
-//   allreduce_to GROUP IN OUT OP [TIMEOUT_MS]                         into another tensor
-//   broadcast GROUP NAME ROOT [TIMEOUT_MS]   {"ok":true,"work":2}
-//   barrier GROUP [TIMEOUT_MS]               {"ok":true,"work":3}
+//   tensor NAME DTYPE COUNT                  {"ok":true}          in memory shared with the daemon
+//   plain NAME DTYPE COUNT                   {"ok":true}          in memory of this process
+//   fill T VALUE [STEP [PERIOD]]             {"ok":true}          VALUE + STEP * (i % PERIOD)
+//   set T VALUE,VALUE...                     {"ok":true}          the first elements
+//   check T VALUE [STEP [PERIOD]]            {"ok":true,"equal":true}   every element? else "first"
+//   values T                                 {"ok":true,"values":[1,2.5]}
+//   hash T                                   {"ok":true,"hash":..}      FNV-1a of the bytes
+//   allreduce GROUP T OP [TIMEOUT_MS]        {"ok":true,"work":1}       submitted; wait tells more
+//   ...                                      the other operations, and tensors: rank_operations.h
 //   wait N                                   {"ok":true,"us":..,"monotonic_ns":..}
-//   hash NAME                                {"ok":true,"hash":..}    FNV-1a of the bytes
-//   check NAME VALUE                         {"ok":true,"equal":true}  every element?
+//   done N                                   {"ok":true,"done":false}
+//   agree GROUP 0|1 [TIMEOUT_MS]             {"ok":true,"agreed":true}
+//   storm ROUNDS GROUP,GROUP...              {"ok":true,"works":..,"problem":""}   storm.h
 //   leave GROUP   goodbye   pid   exit
 //
 // What fails answers {"ok":false,"cause":"RANK_DIED","code":10,"message":..,"group":..,"epoch":..,
@@ -32,12 +36,15 @@
 #include "absl/strings/str_split.h"
 #include "base/clock.h"
 #include "client/cpp/tutti.h"
+#include "tests/harness/elements.h"
 #include "tests/harness/json.h"
+#include "tests/harness/rank_operations.h"
+#include "tests/harness/rank_tensors.h"
+#include "tests/harness/rank_words.h"
+#include "tests/harness/storm.h"
 
 namespace tutti {
 namespace {
-
-using Words = std::vector<std::string>;
 
 JsonObject Ok() { return JsonObject().Add("ok", true); }
 
@@ -68,44 +75,15 @@ JsonObject Failed(const absl::Status& status) {
       .Add("monotonic_ns", absl::ToUnixNanos(RealClock().Now()));
 }
 
-uint64_t Number(const std::string& text) {
-  uint64_t number = 0;
-  return absl::SimpleAtoi(text, &number) ? number : 0;
-}
-
-// The word at `index` as a duration; zero if there is none.
-absl::Duration TimeoutAt(const Words& words, size_t index) {
-  return absl::Milliseconds(index < words.size() ? Number(words[index]) : 0);
-}
-
-// The enumerator with this name; kNone if there is none.
-template <typename Enum>
-Enum Named(const std::string& name, Enum last) {
-  for (int number = 1; number <= static_cast<int>(last); ++number) {
-    if (NameOf(static_cast<Enum>(number)) == name) return static_cast<Enum>(number);
-  }
-  return Enum::kNone;
-}
-
-// Calls `f` with the tensor's elements as a span of their type; false for types that C++ lacks.
-template <typename F>
-bool WithElements(const Tensor& tensor, const F& f) {
-  switch (tensor.dtype()) {
-    case DataType::kFloat32:
-      f(tensor.data<float>());
-      return true;
-    case DataType::kFloat64:
-      f(tensor.data<double>());
-      return true;
-    case DataType::kInt32:
-      f(tensor.data<int32_t>());
-      return true;
-    case DataType::kInt64:
-      f(tensor.data<int64_t>());
-      return true;
-    default:
-      return false;
-  }
+// VALUE [STEP [PERIOD]] from word 2 on; nothing if they are no numbers. By default all elements are
+// one period.
+std::optional<Pattern> PatternOf(const Words& words) {
+  Pattern pattern{.period = UINT64_MAX};
+  if (!absl::SimpleAtod(words[2], &pattern.value)) return std::nullopt;
+  if (words.size() > 3 && !absl::SimpleAtod(words[3], &pattern.step)) return std::nullopt;
+  if (words.size() > 4) pattern.period = Number(words[4]);
+  if (pattern.step == 0) pattern.period = 1;
+  return pattern;
 }
 
 struct Submitted {
@@ -120,14 +98,16 @@ class RankProcess {
         {"connect", {4, [this](const Words& words) { return Connect(words); }}},
         {"join", {4, [this](const Words& words) { return Join(words); }}},
         {"tensor", {4, [this](const Words& words) { return NewTensor(words); }}},
-        {"fill", {3, [this](const Words& words) { return Fill(words); }}},
-        {"allreduce", {4, [this](const Words& words) { return AllReduce(words); }}},
-        {"allreduce_to", {5, [this](const Words& words) { return AllReduceTo(words); }}},
-        {"broadcast", {4, [this](const Words& words) { return Broadcast(words); }}},
-        {"barrier", {2, [this](const Words& words) { return Barrier(words); }}},
-        {"wait", {2, [this](const Words& words) { return Wait(words); }}},
-        {"hash", {2, [this](const Words& words) { return Hash(words); }}},
+        {"plain", {4, [this](const Words& words) { return NewPlain(words); }}},
+        {"fill", {3, [this](const Words& words) { return FillTensor(words); }}},
+        {"set", {3, [this](const Words& words) { return Set(words); }}},
         {"check", {3, [this](const Words& words) { return Check(words); }}},
+        {"values", {2, [this](const Words& words) { return ListValues(words); }}},
+        {"hash", {2, [this](const Words& words) { return Hash(words); }}},
+        {"wait", {2, [this](const Words& words) { return Wait(words); }}},
+        {"done", {2, [this](const Words& words) { return IsDone(words); }}},
+        {"agree", {3, [this](const Words& words) { return Agree(words); }}},
+        {"storm", {3, [this](const Words& words) { return Storm(words); }}},
         {"leave", {2, [this](const Words& words) { return Leave(words); }}},
         {"goodbye", {1, [this](const Words&) { return Goodbye(); }}},
         {"pid", {1, [](const Words&) { return Ok().Add("pid", static_cast<int64_t>(getpid())); }}},
@@ -135,9 +115,11 @@ class RankProcess {
   }
 
   JsonObject Run(const Words& words) {
+    if (IsOperation(words)) return Start(words);
     const auto command = commands_.find(words[0]);
-    if (command == commands_.end()) return Usage(absl::StrCat("no command ", words[0]));
-    if (words.size() < command->second.words_min) return Usage("too few words");
+    if (command == commands_.end() || words.size() < command->second.words_min) {
+      return Usage(absl::StrCat("no command ", words[0], " with so few words"));
+    }
     if (words[0] != "connect" && words[0] != "pid" && client_ == nullptr) {
       return Usage("not connected");
     }
@@ -171,76 +153,88 @@ class RankProcess {
   JsonObject NewTensor(const Words& words) {
     const auto tensor = client_->NewTensor(Named(words[2], DataType::kFloat64), Number(words[3]));
     if (!tensor.ok()) return Failed(tensor.status());
-    tensors_[words[1]] = *tensor;
+    tensors_.Put(words[1], *tensor);
     return Ok();
   }
 
-  JsonObject Fill(const Words& words) {
-    double value = 0;
-    if (!absl::SimpleAtod(words[2], &value)) return Usage("not a number");
-    const bool known = WithElements(tensors_[words[1]], [value](auto elements) {
-      for (auto& element : elements) element = static_cast<std::decay_t<decltype(element)>>(value);
-    });
-    return known ? Ok() : Usage("no such tensor");
+  JsonObject NewPlain(const Words& words) {
+    tensors_.PutPlain(words[1], Named(words[2], DataType::kFloat64), Number(words[3]));
+    return Ok();
+  }
+
+  JsonObject FillTensor(const Words& words) {
+    const std::optional<Elements> elements = tensors_.ElementsOf(words[1]);
+    const std::optional<Pattern> pattern = PatternOf(words);
+    if (!elements.has_value() || !pattern.has_value()) return Usage("no such tensor, or pattern");
+    Fill(*elements, *pattern);
+    return Ok();
+  }
+
+  JsonObject Set(const Words& words) {
+    const std::optional<Elements> elements = tensors_.ElementsOf(words[1]);
+    std::vector<double> values;
+    for (const std::string& word : Words(absl::StrSplit(words[2], ','))) {
+      if (!absl::SimpleAtod(word, &values.emplace_back())) return Usage("not a number");
+    }
+    if (!elements.has_value()) return Usage("no such tensor");
+    SetValues(*elements, values);
+    return Ok();
   }
 
   JsonObject Check(const Words& words) {
-    double value = 0;
-    if (!absl::SimpleAtod(words[2], &value)) return Usage("not a number");
-    bool equal = true;
-    const bool known = WithElements(tensors_[words[1]], [&](auto elements) {
-      for (auto element : elements)
-        equal = equal && element == static_cast<decltype(element)>(value);
-    });
-    return known ? Ok().Add("equal", equal) : Usage("no such tensor");
+    const std::optional<Elements> elements = tensors_.ElementsOf(words[1]);
+    const std::optional<Pattern> pattern = PatternOf(words);
+    if (!elements.has_value() || !pattern.has_value()) return Usage("no such tensor, or pattern");
+    const uint64_t first = FirstDifference(*elements, *pattern);
+    if (first == elements->count) return Ok().Add("equal", true);
+    return Ok().Add("equal", false).Add("first", first);
+  }
+
+  JsonObject ListValues(const Words& words) {
+    const std::optional<Elements> elements = tensors_.ElementsOf(words[1]);
+    return elements.has_value() ? Ok().Add("values", Values(*elements)) : Usage("no such tensor");
   }
 
   JsonObject Hash(const Words& words) {
-    const Tensor& tensor = tensors_[words[1]];
+    const std::optional<Elements> elements = tensors_.ElementsOf(words[1]);
+    if (!elements.has_value()) return Usage("no such tensor");
     uint64_t hash = 0xcbf29ce484222325;
-    for (size_t i = 0; i < tensor.size_bytes(); ++i) {
-      hash = (hash ^ static_cast<uint64_t>(tensor.bytes()[i])) * 0x100000001b3;
+    for (size_t i = 0; i < elements->count * SizeOf(elements->dtype); ++i) {
+      hash = (hash ^ static_cast<uint64_t>(elements->data[i])) * 0x100000001b3;
     }
     return Ok().Add("hash", absl::StrCat(absl::Hex(hash, absl::kZeroPad16)));
   }
 
-  JsonObject AllReduce(const Words& words) {
+  JsonObject Start(const Words& words) {
     const Group* const group = FindGroup(words[1]);
     if (group == nullptr) return Usage("no such group");
-    return Submit([&] {
-      return group->AllReduce(tensors_[words[2]], Named(words[3], ReduceOp::kAvg),
-                              {.timeout = TimeoutAt(words, 4)});
-    });
-  }
-
-  JsonObject AllReduceTo(const Words& words) {
-    const Group* const group = FindGroup(words[1]);
-    if (group == nullptr) return Usage("no such group");
-    return Submit([&] {
-      return group->AllReduce(tensors_[words[2]], tensors_[words[3]],
-                              Named(words[4], ReduceOp::kAvg), {.timeout = TimeoutAt(words, 5)});
-    });
-  }
-
-  JsonObject Broadcast(const Words& words) {
-    const Group* const group = FindGroup(words[1]);
-    if (group == nullptr) return Usage("no such group");
-    return Submit([&] {
-      return group->Broadcast(tensors_[words[2]], static_cast<Rank>(Number(words[3])),
-                              {.timeout = TimeoutAt(words, 4)});
-    });
-  }
-
-  JsonObject Barrier(const Words& words) {
-    const Group* const group = FindGroup(words[1]);
-    if (group == nullptr) return Usage("no such group");
-    return Submit([&] { return group->Barrier({.timeout = TimeoutAt(words, 2)}); });
-  }
-
-  JsonObject Submit(const std::function<Work()>& submit) {
     const MonotonicTime at = RealClock().Now();
-    works_.insert_or_assign(++last_work_, Submitted{submit(), at});
+    works_.insert_or_assign(++last_work_, Submitted{Submit(words, *group, tensors_), at});
     return Ok().Add("work", last_work_);
+  }
+
+  JsonObject Agree(const Words& words) {
+    const Group* const group = FindGroup(words[1]);
+    if (group == nullptr) return Usage("no such group");
+    const Result<bool> agreed = group->Agree(words[2] == "1", {.timeout = TimeoutAt(words, 3)});
+    return agreed.ok() ? Ok().Add("agreed", *agreed) : Failed(agreed.failure(), RealClock().Now());
+  }
+
+  JsonObject Storm(const Words& words) {
+    std::vector<Group> groups;
+    for (const std::string& name : Words(absl::StrSplit(words[2], ','))) {
+      const Group* const group = FindGroup(name);
+      if (group == nullptr) return Usage("no such group");
+      groups.push_back(*group);
+    }
+    const StormResult result = RunStorm(client_.get(), groups, Number(words[1]));
+    return Ok().Add("works", result.works).Add("problem", result.problem);
+  }
+
+  JsonObject IsDone(const Words& words) {
+    const auto it = works_.find(Number(words[1]));
+    if (it == works_.end()) return Usage("no such work");
+    return Ok().Add("done", it->second.work.done());
   }
 
   JsonObject Wait(const Words& words) {
@@ -278,7 +272,7 @@ class RankProcess {
   std::map<std::string, Command> commands_;
   std::unique_ptr<Client> client_;
   std::map<std::string, Group> groups_;
-  std::map<std::string, Tensor> tensors_;
+  RankTensors tensors_;
   std::map<uint64_t, Submitted> works_;
   uint64_t last_work_ = 0;
 };

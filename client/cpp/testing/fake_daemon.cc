@@ -112,6 +112,18 @@ std::byte* FakeDaemon::arena(uint64_t id) {
   return it == arenas_.end() ? nullptr : it->second.data();
 }
 
+std::byte* FakeDaemon::memory(const v1::Span& span) {
+  const std::lock_guard lock(mutex_);
+  return MemoryLocked(span);
+}
+
+std::byte* FakeDaemon::MemoryLocked(const v1::Span& span) const {
+  const auto it = arenas_.find(span.arena());
+  TUTTI_CHECK(it != arenas_.end());
+  TUTTI_CHECK(span.offset() + span.length() <= it->second.size_bytes());
+  return it->second.data() + span.offset();
+}
+
 grpc::Status FakeDaemon::JoinGroup(grpc::ServerContext* context,
                                    const v1::JoinGroupRequest* request,
                                    v1::JoinGroupResponse* response) {
@@ -180,7 +192,12 @@ void FakeDaemon::Complete(const v1::Work& work, bool ok) {
   v1::Completion& completion = completions_.emplace_back();
   completion.set_serial(completions_.size());
   completion.set_number(work.number());
-  if (ok) return;
+  if (ok) {
+    if (script_.execute) {
+      script_.execute(work, [this](const v1::Span& span) { return MemoryLocked(span); });
+    }
+    return;
+  }
   *completion.mutable_failure() = ToProto(Failure{.cause = Cause::kRankDied,
                                                   .message = "rank 1 died",
                                                   .group = "g",

@@ -35,9 +35,16 @@ class FakeDaemon final : private v1::ClientService::Service {
     kFinishAndBreak,  // it completes, but the stream breaks before that is told
   };
 
+  // Where a span of a work lies in this process.
+  using Memory = std::function<std::byte*(const v1::Span&)>;
+
   struct Script {
     // Asked with each work; null: all are done.
     std::function<Mind(const v1::Work&)> mind;
+    // Runs before a work completes well, with the tensors as the daemon sees them, to write
+    // results; null: they stay as they are. On a thread of gRPC's: no assertions of a test in it,
+    // and no call of this class.
+    std::function<void(const v1::Work&, const Memory&)> execute;
     // Refuses Hello.
     std::optional<Failure> refusal;
     // Ends every stream for good.
@@ -73,6 +80,8 @@ class FakeDaemon final : private v1::ClientService::Service {
   v1::Hello hello();
   // The memory of an arena as the daemon sees it; null if it is not ready.
   std::byte* arena(uint64_t id);
+  // The same at a span.
+  std::byte* memory(const v1::Span& span);
 
  private:
   using Stream = grpc::ServerReaderWriter<v1::AttachResponse, v1::AttachRequest>;
@@ -85,6 +94,8 @@ class FakeDaemon final : private v1::ClientService::Service {
   // False: the stream shall break.
   bool HandleWork(const v1::Work& work, Stream* stream);
   void Complete(const v1::Work& work, bool ok);
+  // REQUIRES: mutex_ is held.
+  std::byte* MemoryLocked(const v1::Span& span) const;
   void Flush();
 
   void ServeSessions();

@@ -34,8 +34,8 @@ _LEAVE_TIMEOUT_S = 10.0
 # Ends a join that the daemon has forgotten. The daemon's own deadline comes before it, and says
 # more.
 _JOIN_GRACE_S = 5.0
-# The most that the daemon's timeout_max_ms can be, for joins that leave the deadline to the daemon.
-_JOIN_TIMEOUT_MAX_S = 7 * 86400.0
+# For joins that leave the deadline to a daemon that has not said what it is.
+_JOIN_TIMEOUT_S = 300.0
 _CLOSE_TIMEOUT_S = 2.0
 # How long the hang-up of a dying daemon may come after its other sockets'.
 _LOST_GRACE_S = 1.0
@@ -129,7 +129,9 @@ class Client:
             work_timeout_ms=to_milliseconds(work_timeout, "work_timeout"),
             join_timeout_ms=to_milliseconds(timeout),
         )
-        limit_s = _JOIN_TIMEOUT_MAX_S if timeout is None else timeout + _JOIN_GRACE_S
+        if timeout is None:
+            timeout = self._connection.session.welcome.join_timeout_ms / 1000 or _JOIN_TIMEOUT_S
+        limit_s = timeout + _JOIN_GRACE_S
         joined = self._connection.call("JoinGroup", request, limit_s, f"joining group {group!r}")
         return Group(self, group, int(request.rank), world_size, joined)
 

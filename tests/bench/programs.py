@@ -1,0 +1,42 @@
+"""Builds what the benchmark runs, and keeps copies in build/bench: the next config replaces what
+bazel-bin points to.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shlex
+import shutil
+import subprocess
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+_DAEMON = {"//daemon:tuttid": "tuttid"}
+_CONTESTANTS = {
+    "//tests/bench:bare": "bare",
+    "//tests/bench:gloo_rank": "gloo_rank",
+    "//tests/bench:libbench_barrier.so": "libbench_barrier.so",
+    "//tests/bench:tutti_rank": "tutti_rank",
+}
+_MPI = {"//tests/bench:mpi_rank": "mpi_rank"}
+_MPI_HEADER = pathlib.Path("/usr/include/x86_64-linux-gnu/mpi/mpi.h")
+
+
+def build(config: list[str], with_daemon: bool = True) -> pathlib.Path:
+    """Returns the folder of the programs. Raises CalledProcessError if Bazel fails."""
+    targets = {**_CONTESTANTS, **(_DAEMON if with_daemon else {})}
+    if _MPI_HEADER.exists():
+        targets |= _MPI
+    bazel = ["bazel", *shlex.split(os.environ.get("TUTTI_BAZEL_STARTUP", ""))]
+    quiet = ["--color=no", "--curses=no", "--show_progress_rate_limit=15"]
+    subprocess.run([*bazel, "build", *config, *quiet, *targets], cwd=ROOT, check=True)
+    info = [*bazel, "info", *config, "bazel-bin"]
+    built = subprocess.run(info, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    folder = ROOT / "build" / "bench" / "bin"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for label, name in targets.items():
+        package = label.removeprefix("//").partition(":")[0]
+        shutil.copy(pathlib.Path(built.strip()) / package / name, folder / name)
+    return folder

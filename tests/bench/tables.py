@@ -1,0 +1,148 @@
+"""The run as a page of Markdown: bars, tables, what was compared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bars import Bar, Results
+from cases import ALLREDUCE_WORLDS, Case, size_name
+from contestants import TITLES
+from measure import Series
+
+
+def duration(nanoseconds: float | None) -> str:
+    """Three digits and a unit."""
+    if nanoseconds is None:
+        return "-"
+    for unit, name in ((1e9, "s"), (1e6, "ms"), (1e3, "us")):
+        if nanoseconds >= unit:
+            return f"{_digits(nanoseconds / unit)} {name}"
+    return f"{nanoseconds:.0f} ns"
+
+
+def _digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> list[str]:
+    return [_row(*heads), _row(*("---" for _ in heads)), *(_row(*row) for row in rows), ""]
+
+
+def quantity(value: float | None, unit: str) -> str:
+    if value is None:
+        return "-"
+    if unit == "share":
+        return f"{100 * value:.0f} %"
+    return f"{_digits(value)}x" if unit == "times" else f"{value:.0f} {unit}"
+
+
+def bars_table(bars: list[Bar]) -> list[str]:
+    rows = []
+    for bar in bars:
+        bound = ("at most " if bar.at_most else "at least ") + quantity(bar.bound, bar.unit)
+        rows.append([bar.name, quantity(bar.value, bar.unit), bound, f"**{bar.verdict}**"])
+    return _table(["bar", "measured", "wanted", ""], rows)
+
+
+def _names(series: list[Series], cases: list[Case]) -> list[str]:
+    """The contestants of these cases, in the order of TITLES."""
+    found = {each.contestant for each in series if each.case in cases}
+    return [name for name in TITLES if name in found]
+
+
+def _cell(series: Series | None, temperature: str) -> str:
+    if series is None:
+        return "-"
+    return f"{duration(series.median_ns(temperature))} ({duration(series.min_ns(temperature))})"
+
+
+def _times_table(series: list[Series], cases: list[Case], temperature: str) -> list[str]:
+    """Medians and minima of all contestants, then Tutti's ratios to the others."""
+    results = Results(series)
+    names = _names(series, cases)
+    peers = [name for name in names if name != "tutti"]
+    heads = [TITLES[name] for name in names] + [f"Tutti / {TITLES[name]}" for name in peers]
+    rows = []
+    for case in cases:
+        cells = [_cell(results.find(case, name), temperature) for name in names]
+        ratios = [results.ratio(case, "tutti", name, temperature) for name in peers]
+        what = f"{case.operation} {size_name(case.bytes)}"
+        rows.append([what, *cells, *("-" if each is None else f"{each:.2f}" for each in ratios)])
+    return _table([temperature, *heads], rows)
+
+
+def _share_table(series: list[Series], cases: list[Case]) -> list[str]:
+    results = Results(series)
+    names = [name for name in _names(series, cases) if name != "bare"]
+    rows = []
+    for case in cases:
+        cells = []
+        for name in names:
+            bandwidth = results.bandwidth(case, name, "warm")
+            share = results.share(case, name, "warm")
+            rate = "-" if bandwidth is None else f"{bandwidth / 1e9:.1f} GB/s"
+            cells.append(f"{rate} ({quantity(share, 'share')})")
+        rows.append([f"{case.operation} {size_name(case.bytes)}", *cells])
+    return _table(["bytes moved per second", *(TITLES[name] for name in names)], rows)
+
+
+def _first_table(series: list[Series], cases: list[Case]) -> list[str]:
+    results = Results(series)
+    names = _names(series, cases)
+    rows = []
+    for case in cases:
+        found = [results.find(case, name) for name in names]
+        cells = [
+            f"{duration(each.allocate_ns)} + {duration(each.first_ns)}" if each else "-"
+            for each in found
+        ]
+        rows.append([f"{case.operation} {size_name(case.bytes)}", *cells])
+    return _table(["first: memory + operation", *(TITLES[name] for name in names)], rows)
+
+
+def _problems(series: list[Series]) -> list[str]:
+    bad = [each for each in series if each.status not in ("ok", "unsupported")]
+    return [f"* {TITLES[each.contestant]}, {each.case}: {each.status}" for each in bad]
+
+
+def _choices(series: list[Series]) -> list[str]:
+    noted = [each for each in series if each.note.strip()]
+    return [f"* {TITLES[each.contestant]}, {each.case}: {each.note}" for each in noted]
+
+
+# Of a core: what a daemon of the system, or a terminal, takes now and then.
+_QUIET_CORES = 0.1
+
+
+def warning(document: dict[str, Any]) -> list[str]:
+    """Whether the figures can be believed."""
+    busy = document["busy_cores"]
+    if busy <= _QUIET_CORES:
+        return []
+    return [f"**Others kept {busy} cores busy when this began: its figures say little.**", ""]
+
+
+def page(document: dict[str, Any], series: list[Series], bars: list[Bar]) -> str:
+    lines = [f"# Benchmark: {document['name']}", "", "docs/benchmarks.md says how to read this."]
+    lines += ["", *(f"* {key}: {value}" for key, value in document["machine"].items())]
+    lines += [f"* {key}: {document[key]}" for key in ("started", "busy_cores", "plan")]
+    lines += ["", "## Bars", "", *warning(document), *bars_table(bars)]
+    for world_size in ALLREDUCE_WORLDS:
+        cases = list(dict.fromkeys(s.case for s in series if s.case.world_size == world_size))
+        if not cases:
+            continue
+        cold = [case for case in cases if "cold" in case.temperatures()]
+        lines += [f"## {world_size} ranks", "", "Median (minimum) of one operation.", ""]
+        lines += _times_table(series, cases, "warm")
+        lines += _times_table(series, cold, "cold") if cold else []
+        lines += _share_table(series, cases) + _first_table(series, cases)
+    lines += ["## What was compared", ""]
+    lines += [f"* {name}: {text}" for name, text in document["contestants"].items()]
+    lines += ["", "What the bare kernel has chosen:", "", *_choices(series)]
+    if problems := _problems(series):
+        lines += ["", "## Problems", "", *problems]
+    return "\n".join(lines) + "\n"
