@@ -1,6 +1,6 @@
-"""A daemon in this process, for tests of the client: the sockets, the matching, four operations'
-worth of NumPy. It is strict where the real one is (gaps in numbers, unknown arenas), and can
-misbehave.
+"""A daemon in this process, for tests of the client: the sockets and the matching. It is strict
+where the real one is (gaps in numbers, unknown arenas), and can misbehave. `fake_operations` does
+the computing.
 """
 
 from __future__ import annotations
@@ -12,23 +12,19 @@ import queue
 import socket
 import threading
 import time
+import traceback
 from concurrent import futures
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import fake_operations as operations
 import grpc
 import numpy as np
 
 from tutti.v1 import client_pb2, session_pb2, types_pb2
 
 T = types_pb2
-_DTYPES = {
-    T.DATA_TYPE_FLOAT32: np.float32,
-    T.DATA_TYPE_FLOAT64: np.float64,
-    T.DATA_TYPE_INT32: np.int32,
-    T.DATA_TYPE_INT64: np.int64,
-}
 _CODES = {T.CAUSE_MISMATCH: 9, T.CAUSE_DEADLINE: 4, T.CAUSE_NODE_LOST: 14, T.CAUSE_RANK_DIED: 10}
 
 
@@ -59,6 +55,9 @@ class FakeGroup:
     epoch: int
     seats: dict[int, FakeSession] = field(default_factory=dict)
     queues: dict[int, list[Any]] = field(default_factory=dict)
+    # By (source, destination). What is sent eagerly is kept as (work, data).
+    sends: dict[tuple[int, int], list[tuple[Any, Any]]] = field(default_factory=dict)
+    recvs: dict[tuple[int, int], list[Any]] = field(default_factory=dict)
     error: Any = None
     sequence: int = 0
 
@@ -78,6 +77,7 @@ class FakeDaemon:
         self.hold = False
         self.in_flight_max = 1024
         self.arena_limit = 1 << 40
+        self.unsupported: set[int] = set()  # dtypes
         self.next = 1
         self._grpc = grpc.server(futures.ThreadPoolExecutor(64))
         unary, stream = grpc.unary_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
@@ -304,13 +304,20 @@ class FakeDaemon:
                     if request.HasField("acknowledge"):
                         self._acknowledge(session, request.acknowledge.through)
                     else:
-                        self._submit(session, request.work)
+                        self._submit_or_hang_up(session, request.work)
                     self.lock.notify_all()
         outbox.put(None)
 
     def _acknowledge(self, session: FakeSession, through: int) -> None:
         session.acknowledged = through
         session.completions = [each for each in session.completions if each.serial > through]
+
+    def _submit_or_hang_up(self, session: FakeSession, work: Any) -> None:
+        try:
+            self._submit(session, work)
+        except Exception:
+            traceback.print_exc()
+            self.hang_up(session)
 
     def _submit(self, session: FakeSession, work: Any) -> None:
         in_flight = session.received - session.serial
@@ -330,10 +337,23 @@ class FakeDaemon:
         elif group.error is not None:
             self._complete(session, work.number, group.error)
         else:
-            group.queues[rank].append(work)
+            self._enqueue(group, rank, session, work)
             self._work_off(group)
 
     # --- Matching and executing ---
+
+    def _enqueue(self, group: FakeGroup, rank: int, session: FakeSession, work: Any) -> None:
+        if work.kind == T.COLLECTIVE_KIND_RECV:
+            group.recvs.setdefault((work.root, rank), []).append(work)
+        elif work.kind == T.COLLECTIVE_KIND_SEND:
+            data = None
+            eager = work.inputs[0].length <= operations.EAGER_SEND_BYTES and not self.hold
+            if eager and not operations.check(work, rank, group.world_size, self.unsupported):
+                data = self._view(group, rank, work.inputs[0]).copy()
+                self._complete(session, work.number, None)
+            group.sends.setdefault((rank, work.root), []).append((work, data))
+        else:
+            group.queues[rank].append(work)
 
     def _work_off(self, group: FakeGroup) -> None:
         while (
@@ -344,43 +364,43 @@ class FakeDaemon:
             error = self._execute(group, works)
             for rank, work in enumerate(works):
                 self._complete(group.seats[rank], work.number, error)
+        for pair, sends in group.sends.items():
+            recvs = group.recvs.get(pair, [])
+            while not self.hold and sends and recvs:
+                self._transfer(group, pair, *sends.pop(0), recvs.pop(0))
+
+    def _transfer(
+        self, group: FakeGroup, pair: tuple[int, int], send: Any, data: Any, recv: Any
+    ) -> None:
+        error = self._check(group, dict(zip(pair, (send, recv), strict=True)))
+        if error is None:
+            source = self._view(group, pair[0], send.inputs[0]) if data is None else data
+            self._view(group, pair[1], recv.outputs[0])[:] = source
+        if data is None:
+            self._complete(group.seats[pair[0]], send.number, error)
+        self._complete(group.seats[pair[1]], recv.number, error)
 
     def _execute(self, group: FakeGroup, works: list[Any]) -> Any:
-        signatures = {
-            (w.kind, w.dtype, w.op, w.root, sum(s.length for s in [*w.inputs, *w.outputs][:1]))
-            for w in works
-        }
-        if len(signatures) > 1:
-            return failure(T.CAUSE_MISMATCH, f"{signatures}", group=group.name, culprits=[1])
-        work = works[0]
-        if work.kind == T.COLLECTIVE_KIND_BARRIER:
-            return None
-        dtype = _DTYPES.get(work.dtype)
-        if dtype is None:
-            return failure(T.CAUSE_UNSUPPORTED, T.DataType.Name(work.dtype))
-        ins = [[self._view(group, r, s, dtype) for s in w.inputs] for r, w in enumerate(works)]
-        outs = [[self._view(group, r, s, dtype) for s in w.outputs] for r, w in enumerate(works)]
-        if work.kind == T.COLLECTIVE_KIND_BROADCAST:
-            result = ins[work.root][0].copy()
-        else:
-            operations: dict[int, Any] = {
-                T.REDUCE_OP_PRODUCT: np.prod,
-                T.REDUCE_OP_MIN: np.min,
-                T.REDUCE_OP_MAX: np.max,
-            }
-            stack = np.stack([each[0] for each in ins])
-            result = operations.get(work.op, np.sum)(stack, axis=0)
-            if work.op == T.REDUCE_OP_AVG:
-                result = result / len(works)
-        for out in outs:
-            for view in out:
-                view[:] = result
+        error = self._check(group, dict(enumerate(works)))
+        if error is None:
+            operations.execute(works, lambda rank, span: self._view(group, rank, span))
+        return error
+
+    def _check(self, group: FakeGroup, works: dict[int, Any]) -> Any:
+        for rank, work in works.items():
+            refused = operations.check(work, rank, group.world_size, self.unsupported)
+            if refused:
+                return failure(T.CAUSE_INVALID, f"rank {rank}: {refused}", culprits=[rank])
+        mismatch = operations.match(list(works.values()))
+        if mismatch:
+            return failure(T.CAUSE_MISMATCH, mismatch, group=group.name, culprits=[1])
         return None
 
-    def _view(self, group: FakeGroup, rank: int, span: Any, dtype: Any) -> Any:
+    def _view(self, group: FakeGroup, rank: int, span: Any) -> Any:
+        if not span.length:
+            return np.zeros(0, np.uint8)
         memory = group.seats[rank].arenas[span.arena]
-        assert span.offset % np.dtype(dtype).itemsize == 0
-        return np.frombuffer(memory, dtype, span.length // np.dtype(dtype).itemsize, span.offset)
+        return np.frombuffer(memory, np.uint8, span.length, span.offset)
 
     def _complete(self, session: FakeSession, number: int, error: Any) -> None:
         session.serial += 1
@@ -399,6 +419,15 @@ class FakeDaemon:
             for work in works:
                 self._complete(group.seats[rank], work.number, error)
             works.clear()
+        if pending:
+            for (source, _), sends in group.sends.items():
+                for work in [work for work, data in sends if data is None]:
+                    self._complete(group.seats[source], work.number, error)
+            for (_, target), recvs in group.recvs.items():
+                for work in recvs:
+                    self._complete(group.seats[target], work.number, error)
+            group.sends.clear()
+            group.recvs.clear()
 
 
 def _receive(connection: socket.socket) -> bytes:

@@ -17,6 +17,7 @@ from fake_daemon import FakeDaemon, wait_until
 from ranks import in_threads
 
 import tutti
+from tutti.v1 import types_pb2
 
 MIB = 1 << 20
 
@@ -99,7 +100,9 @@ def test_bad_arguments_are_raised_before_anything_is_sent(
     assert {"create_arena", "arena_mapped"}.issuperset(daemon.requests[count:])
 
 
-def test_refused_works_leave_tensors_alone(pair: list[tutti.Group]) -> None:
+def test_refused_works_leave_tensors_alone(pair: list[tutti.Group], daemon: FakeDaemon) -> None:
+    daemon.unsupported.add(types_pb2.DATA_TYPE_UINT8)
+
     def body(rank: int) -> None:
         array = np.arange(3.0 + rank)
         with pytest.raises(tutti.MismatchError) as caught:

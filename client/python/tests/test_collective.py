@@ -29,12 +29,94 @@ def clean(daemon: FakeDaemon) -> Iterator[None]:
 
 def test_signatures_begin_as_rays_do() -> None:
     ray = pytest.importorskip("ray.util.collective", reason="Ray is not installed")
-    for name in ("allreduce", "broadcast", "barrier", "destroy_collective_group"):
-        theirs = list(inspect.signature(getattr(ray, name)).parameters)
-        ours = list(inspect.signature(getattr(col, name)).parameters)
-        assert ours[: len(theirs)] == theirs, name
+    for name in (
+        "allreduce",
+        "reduce",
+        "broadcast",
+        "allgather",
+        "reducescatter",
+        "send",
+        "recv",
+        "barrier",
+        "destroy_collective_group",
+        "is_group_initialized",
+        "get_rank",
+        "get_collective_group_size",
+    ):
+        theirs = inspect.signature(getattr(ray, name)).parameters
+        ours = inspect.signature(getattr(col, name)).parameters
+        assert list(ours)[: len(theirs)] == list(theirs), name
+        for parameter in set(theirs) - {"op"}:
+            default = theirs[parameter].default
+            assert default in (ours[parameter].default, inspect.Parameter.empty), name
     ours = list(inspect.signature(col.init_collective_group).parameters)
     assert ours == ["world_size", "rank", "backend", "group_name", "timeout"]
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        "allreduce(tensor, group_name, op)",
+        "allreduce_coalesced(tensors, group_name, op)",
+        "reduce(tensor, dst_rank, group_name, op)",
+        "broadcast(tensor, src_rank, group_name)",
+        "allgather(tensor_list, tensor, group_name)",
+        "reducescatter(tensor, tensor_list, group_name, op)",
+        "gather(tensor, gather_list, dst_rank, group_name)",
+        "scatter(tensor, scatter_list, src_rank, group_name)",
+        "alltoall(output_list, input_list, group_name)",
+        "alltoall_single(output, input, output_split_sizes, input_split_sizes, group_name)",
+        "send(tensor, dst_rank, group_name)",
+        "recv(tensor, src_rank, group_name)",
+        "barrier(group_name)",
+    ],
+)
+def test_signatures(signature: str) -> None:
+    """Those of the design; and the group's methods have the same, but for the name."""
+    name, _, arguments = signature.rstrip(")").partition("(")
+    wanted = arguments.split(", ")
+    ours = inspect.signature(getattr(col, name)).parameters
+    assert list(ours) == [*wanted, "async_op", "timeout"]
+    assert (ours["group_name"].default, ours["async_op"].default) == ("default", False)
+    methods = inspect.signature(getattr(tutti.Group, name)).parameters
+    assert list(methods)[1:] == [each for each in ours if each != "group_name"]
+    for parameter in list(methods)[1:]:
+        assert methods[parameter].default == ours[parameter].default
+    assert set(col.__all__) >= {name, "agree"}
+
+
+def test_every_operation() -> None:
+    def body(rank: int) -> None:
+        with tutti.Client() as client:
+            col._groups[f"rank {rank}"] = client.join("g", rank, 2)
+            name = f"rank {rank}"
+            array, rows = np.full(3, rank + 1.0), np.zeros((2, 3))
+            col.allreduce(array, name, col.ReduceOp.MAX)
+            col.allreduce_coalesced([array, rows[0]], name, col.ReduceOp.PRODUCT)
+            assert (array == 4).all()
+            col.reduce(array, 1, name, col.ReduceOp.SUM)
+            assert (array == (8 if rank else 4)).all()
+            col.broadcast(array, 1, name)
+            col.allgather(rows, array, name)
+            assert (rows == 8).all()
+            col.reducescatter(array, list(rows), name, col.ReduceOp.AVG)
+            assert (array == 8).all()
+            col.gather(array, rows if rank else None, 1, name)
+            col.scatter(array, None if rank else [array * 0, array * 2], 0, name)
+            assert (array == 16 * rank).all()
+            col.alltoall(list(rows), [array, array + 1], name)
+            assert (rows == [[rank], [16 + rank]]).all()
+            col.alltoall_single(rows, rows.copy(), [1, 1], None, name)
+            assert (rows == [[16 * rank], [16 * rank + 1]]).all()
+            work = col.send(array, 1 - rank, name, async_op=True)
+            col.recv(rows[0], 1 - rank, name, timeout=5)
+            work.wait(10)
+            assert (rows[0] == 16 - 16 * rank).all()
+            col.barrier(name)
+            assert col.agree(rank == 0, name) is False
+            assert col.agree(True, name, timeout=5) is True
+
+    in_threads(2, body)
 
 
 def test_life_of_a_group() -> None:

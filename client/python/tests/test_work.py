@@ -13,6 +13,8 @@ from fake_daemon import FakeDaemon
 from test_client import pending
 
 import tutti
+from tutti.binding import Bound
+from tutti.v1 import types_pb2
 
 
 def test_wait_only_stops_waiting(single: tutti.Group, daemon: FakeDaemon) -> None:
@@ -52,7 +54,44 @@ def test_a_work_keeps_its_tensor(single: tutti.Group, daemon: FakeDaemon) -> Non
     assert gone() is None, "and not longer than needed"
 
 
-def test_each_waiter_raises_its_own_error(single: tutti.Group) -> None:
+def test_small_works_do_not_wait_for_the_copy_of_a_large_one(
+    client: tutti.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = client.join("one", 0, 1), client.join("other", 0, 1)
+    large = np.ones(1 << 20)
+    may_copy = threading.Event()
+    finish = Bound.finish
+
+    def slow(bound: Bound, success: bool) -> None:
+        if bound.results_bytes:
+            assert may_copy.wait(10)
+        finish(bound, success)
+
+    monkeypatch.setattr(Bound, "finish", slow)
+    work = one.allreduce(large, async_op=True)
+    other.barrier(timeout=5)
+    one.barrier(timeout=5)
+    assert not work.done()
+    may_copy.set()
+    work.wait(10)
+    assert (large == 1).all()
+
+
+def test_without_a_thread_the_lane_copies(
+    single: tutti.Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    large = np.ones(1 << 20)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        single.allreduce(large)
+    assert (large == 1).all()
+
+
+def test_each_waiter_raises_its_own_error(single: tutti.Group, daemon: FakeDaemon) -> None:
+    daemon.unsupported.add(types_pb2.DATA_TYPE_INT8)
     work = single.allreduce(np.zeros(3, np.int8), async_op=True)
     errors = []
     for _ in range(2):
@@ -106,7 +145,9 @@ class TestAsyncio:
 
         asyncio.run(main())
 
-    def test_failure(self, single: tutti.Group) -> None:
+    def test_failure(self, single: tutti.Group, daemon: FakeDaemon) -> None:
+        daemon.unsupported.add(types_pb2.DATA_TYPE_INT8)
+
         async def main() -> None:
             await single.allreduce(np.zeros(3, np.int8), async_op=True)
 

@@ -19,6 +19,7 @@ from tutti._default import empty, from_numpy, zeros
 from tutti._version import __version__
 from tutti.client import Client
 from tutti.errors import (
+    ArgumentError,
     Cause,
     CollectiveError,
     DeadlineError,
@@ -35,6 +36,7 @@ from tutti.ops import ReduceOp
 from tutti.work import Work
 
 __all__ = [
+    "ArgumentError",
     "Cause",
     "Client",
     "CollectiveError",

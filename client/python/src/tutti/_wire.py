@@ -26,6 +26,7 @@ __all__ = [
     "NAME_BYTES_MAX",
     "PROTOCOL_VERSION",
     "SESSION_SOCKET",
+    "SPANS_PER_WORK_MAX",
     "TOKEN_KEY",
     "WORKS_IN_FLIGHT_MAX",
     "client",
@@ -41,5 +42,7 @@ TOKEN_KEY = "tutti-token-bin"
 FAILURE_KEY = "tutti-failure-bin"
 # Group names, namespaces and labels, in UTF-8 (daemon/core/limits.h).
 NAME_BYTES_MAX = 256
+# Tensors on either side of one work (daemon/core/limits.h).
+SPANS_PER_WORK_MAX = 1024
 # What a session keeps to if the daemon's Welcome doesn't say.
 WORKS_IN_FLIGHT_MAX = 1024

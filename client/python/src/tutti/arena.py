@@ -55,10 +55,12 @@ class Block:
     offset: int
     size: int
 
-    def view(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """The block's first elements as an array; it does not own the block."""
+    def view(
+        self, shape: tuple[int, ...], dtype: npt.DTypeLike, offset: int = 0
+    ) -> npt.NDArray[Any]:
+        """Elements from `offset` bytes on as an array; it does not own the block."""
         kind = np.dtype(dtype)
-        array: npt.NDArray[Any] = np.ndarray(shape, kind, self.arena.bytes, self.offset)
+        array: npt.NDArray[Any] = np.ndarray(shape, kind, self.arena.bytes, self.offset + offset)
         return array
 
 

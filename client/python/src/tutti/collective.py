@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from tutti import _fork
@@ -25,14 +26,25 @@ from tutti.work import Work
 
 __all__ = [
     "ReduceOp",
+    "agree",
+    "allgather",
     "allreduce",
+    "allreduce_coalesced",
+    "alltoall",
+    "alltoall_single",
     "barrier",
     "broadcast",
     "destroy_collective_group",
+    "gather",
     "get_collective_group_size",
     "get_rank",
     "init_collective_group",
     "is_group_initialized",
+    "recv",
+    "reduce",
+    "reducescatter",
+    "scatter",
+    "send",
 ]
 
 _logger = logging.getLogger("tutti")
@@ -120,6 +132,29 @@ def allreduce(
     return _get(group_name).allreduce(tensor, op, async_op=async_op, timeout=timeout)
 
 
+def allreduce_coalesced(
+    tensors: Sequence[Any],
+    group_name: str = "default",
+    op: ReduceOp = ReduceOp.SUM,
+    async_op: bool = False,
+    timeout: float | None = None,
+) -> Work:
+    """`allreduce` of each of `tensors`, of one dtype, as one operation."""
+    return _get(group_name).allreduce_coalesced(tensors, op, async_op=async_op, timeout=timeout)
+
+
+def reduce(
+    tensor: Any,
+    dst_rank: int = 0,
+    group_name: str = "default",
+    op: ReduceOp = ReduceOp.SUM,
+    async_op: bool = False,
+    timeout: float | None = None,
+) -> Work:
+    """Replaces `tensor` on `dst_rank` by the reduction over all ranks; others' stay."""
+    return _get(group_name).reduce(tensor, dst_rank, op, async_op=async_op, timeout=timeout)
+
+
 def broadcast(
     tensor: Any,
     src_rank: int = 0,
@@ -131,11 +166,117 @@ def broadcast(
     return _get(group_name).broadcast(tensor, src_rank, async_op=async_op, timeout=timeout)
 
 
+def allgather(
+    tensor_list: Sequence[Any] | Any,
+    tensor: Any,
+    group_name: str = "default",
+    async_op: bool = False,
+    timeout: float | None = None,
+) -> Work:
+    """Writes the `tensor` of each rank into every rank's `tensor_list`."""
+    return _get(group_name).allgather(tensor_list, tensor, async_op=async_op, timeout=timeout)
+
+
+def gather(
+    tensor: Any,
+    gather_list: Sequence[Any] | Any | None = None,
+    dst_rank: int = 0,
+    group_name: str = "default",
+    async_op: bool = False,
+    timeout: float | None = None,
+) -> Work:
+    """Writes the `tensor` of each rank into the `gather_list` of `dst_rank`; None elsewhere."""
+    return _get(group_name).gather(
+        tensor, gather_list, dst_rank, async_op=async_op, timeout=timeout
+    )
+
+
+def scatter(
+    tensor: Any,
+    scatter_list: Sequence[Any] | Any | None = None,
+    src_rank: int = 0,
+    group_name: str = "default",
+    async_op: bool = False,
+    timeout: float | None = None,
+) -> Work:
+    """Writes into `tensor` each rank's part of the `scatter_list` of `src_rank`; None elsewhere."""
+    return _get(group_name).scatter(
+        tensor, scatter_list, src_rank, async_op=async_op, timeout=timeout
+    )
+
+
+def reducescatter(
+    tensor: Any,
+    tensor_list: Sequence[Any] | Any,
+    group_name: str = "default",
+    op: ReduceOp = ReduceOp.SUM,
+    async_op: bool = False,
+    timeout: float | None = None,
+) -> Work:
+    """Writes into `tensor` the reduction over all ranks of their `tensor_list[rank]`."""
+    return _get(group_name).reducescatter(
+        tensor, tensor_list, op, async_op=async_op, timeout=timeout
+    )
+
+
+def alltoall(
+    output_list: Sequence[Any] | Any,
+    input_list: Sequence[Any] | Any,
+    group_name: str = "default",
+    async_op: bool = False,
+    timeout: float | None = None,
+) -> Work:
+    """Writes `input_list[b]` of each rank a into `output_list[a]` of rank b."""
+    return _get(group_name).alltoall(output_list, input_list, async_op=async_op, timeout=timeout)
+
+
+def alltoall_single(
+    output: Any,
+    input: Any,
+    output_split_sizes: Sequence[int] | None = None,
+    input_split_sizes: Sequence[int] | None = None,
+    group_name: str = "default",
+    async_op: bool = False,
+    timeout: float | None = None,
+) -> Work:
+    """`alltoall` of pieces of one tensor, cut along the first dimension."""
+    return _get(group_name).alltoall_single(
+        output, input, output_split_sizes, input_split_sizes, async_op=async_op, timeout=timeout
+    )
+
+
+def send(
+    tensor: Any,
+    dst_rank: int,
+    group_name: str = "default",
+    async_op: bool = False,
+    timeout: float | None = None,
+) -> Work:
+    """Gives `tensor` to `dst_rank`, whose `recv`s from this rank take it in order."""
+    return _get(group_name).send(tensor, dst_rank, async_op=async_op, timeout=timeout)
+
+
+def recv(
+    tensor: Any,
+    src_rank: int,
+    group_name: str = "default",
+    async_op: bool = False,
+    timeout: float | None = None,
+) -> Work:
+    """Replaces `tensor` by what `src_rank` gives this rank, in order."""
+    return _get(group_name).recv(tensor, src_rank, async_op=async_op, timeout=timeout)
+
+
 def barrier(
     group_name: str = "default", async_op: bool = False, timeout: float | None = None
 ) -> Work:
     """Completes when every rank has called it."""
     return _get(group_name).barrier(async_op=async_op, timeout=timeout)
+
+
+def agree(flag: bool, group_name: str = "default", timeout: float | None = None) -> bool:
+    """Returns on every rank, when every rank has called it, whether all gave True."""
+    return _get(group_name).agree(flag, timeout=timeout)
 
 
 def _find(group_name: str) -> Group | None:

@@ -1,9 +1,9 @@
 """What can go wrong in a collective: `CollectiveError` and its kinds.
 
 Bad arguments (a rank out of range, an unsupported dtype) are `ValueError` and `TypeError`, raised
-before anything is sent. Everything that the daemon reports, or that happens to it, is a
-`CollectiveError`. On every one of them nobody's tensor was written. All of them can be pickled,
-because Ray sends them from process to process.
+before anything is sent; `ArgumentError` is a ValueError. Everything that the daemon reports, or
+that happens to it, is a `CollectiveError`. On every one of them nobody's tensor was written. All of
+them can be pickled, because Ray sends them from process to process.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from tutti import _wire
 
 __all__ = [
+    "ArgumentError",
     "Cause",
     "CollectiveError",
     "DeadlineError",
@@ -27,6 +28,12 @@ __all__ = [
     "RankLostError",
     "error_of",
 ]
+
+
+class ArgumentError(ValueError, RuntimeError):
+    """A list of the wrong length, tensors that don't fit together, a send to oneself: nothing was
+    sent. Ray raises RuntimeError for these.
+    """
 
 
 class Cause(enum.Enum):

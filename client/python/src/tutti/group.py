@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tutti import _fork, _wire
+import numpy as np
+
+from tutti import _fork, _wire, operations
+from tutti.binding import Bound, bind
 from tutti.errors import GroupClosedError
-from tutti.ops import ReduceOp, to_int, to_milliseconds, to_reduce_op
-from tutti.tensors import Bound, bind
+from tutti.operations import Operation, Seat
+from tutti.ops import ReduceOp, to_milliseconds
 from tutti.work import Work
 
 if TYPE_CHECKING:
@@ -27,7 +31,14 @@ class Group:
     operation's deadline in seconds from its submission (None: the group's). Errors are
     `CollectiveError`s; bad arguments are TypeError and ValueError, raised before anything is sent.
 
-    Thread-safe. Threads that use one group must agree on an order themselves, as ranks do.
+    Tensors are NumPy arrays and PyTorch tensors on the CPU of any shape and strides, of one dtype
+    per operation. A list has one tensor per rank, in rank order; it may mix the two, and is never
+    changed itself. One tensor may be given in its place, whose first dimension is the world size:
+    its rows are the list. A tensor may be an input and an output at once: inputs are read first.
+    Outputs must not overlap.
+
+    Thread-safe. Threads that use one group must agree on an order themselves, as ranks do; only
+    sends and receives of different pairs of ranks need none.
     """
 
     def __init__(
@@ -41,8 +52,7 @@ class Group:
         """Made by Client."""
         self._client = client
         self._name = name
-        self._rank = rank
-        self._world_size = world_size
+        self._seat = Seat(rank, world_size)
         self._membership: int = joined.membership
         self._epoch: int = joined.epoch
         # Zero: an older daemon, which doesn't tell.
@@ -58,12 +68,12 @@ class Group:
     @property
     def rank(self) -> int:
         """This process's seat, 0 to world_size - 1."""
-        return self._rank
+        return self._seat.rank
 
     @property
     def world_size(self) -> int:
         """How many ranks there are."""
-        return self._world_size
+        return self._seat.world_size
 
     @property
     def epoch(self) -> int:
@@ -84,16 +94,33 @@ class Group:
         timeout: float | None = None,
     ) -> Work:
         """Replaces `tensor` on every rank by the reduction over all ranks; same bits everywhere."""
-        reduce_op: Any = to_reduce_op(op).value
-        bound = self._bind(tensor, read=True, write=True)
-        message = _wire.client.Work(
-            kind=_wire.types.COLLECTIVE_KIND_ALLREDUCE,
-            dtype=bound.dtype,
-            op=reduce_op,
-            inputs=[bound.span],
-            outputs=[bound.span],
-        )
-        return self._submit("allreduce", message, bound, async_op, timeout)
+        return self._run(operations.allreduce(tensor, op), async_op, timeout)
+
+    def allreduce_coalesced(
+        self,
+        tensors: Sequence[Any],
+        op: ReduceOp = ReduceOp.SUM,
+        *,
+        async_op: bool = False,
+        timeout: float | None = None,
+    ) -> Work:
+        """`allreduce` of each of `tensors`, as one operation: all have succeeded, or none.
+
+        1 to 1024 tensors of any shapes and of one dtype, the same ones on every rank.
+        """
+        return self._run(operations.allreduce_coalesced(tensors, op), async_op, timeout)
+
+    def reduce(
+        self,
+        tensor: Any,
+        dst_rank: int = 0,
+        op: ReduceOp = ReduceOp.SUM,
+        *,
+        async_op: bool = False,
+        timeout: float | None = None,
+    ) -> Work:
+        """Replaces `tensor` on `dst_rank` by the reduction over all ranks; others' is only read."""
+        return self._run(operations.reduce(self._seat, tensor, dst_rank, op), async_op, timeout)
 
     def broadcast(
         self,
@@ -104,22 +131,140 @@ class Group:
         timeout: float | None = None,
     ) -> Work:
         """Replaces `tensor` on every other rank by that of `src_rank`, whose own is only read."""
-        root = to_int(src_rank, "src_rank", 0, self._world_size)
-        is_root = root == self._rank
-        bound = self._bind(tensor, read=is_root, write=not is_root)
-        message = _wire.client.Work(
-            kind=_wire.types.COLLECTIVE_KIND_BROADCAST,
-            dtype=bound.dtype,
-            root=root,
-            inputs=[bound.span] if is_root else [],
-            outputs=[] if is_root else [bound.span],
+        return self._run(operations.broadcast(self._seat, tensor, src_rank), async_op, timeout)
+
+    def allgather(
+        self,
+        tensor_list: Sequence[Any] | Any,
+        tensor: Any,
+        *,
+        async_op: bool = False,
+        timeout: float | None = None,
+    ) -> Work:
+        """Writes the `tensor` of each rank into every rank's `tensor_list`; shapes are alike."""
+        return self._run(operations.allgather(self._seat, tensor_list, tensor), async_op, timeout)
+
+    def gather(
+        self,
+        tensor: Any,
+        gather_list: Sequence[Any] | Any | None = None,
+        dst_rank: int = 0,
+        *,
+        async_op: bool = False,
+        timeout: float | None = None,
+    ) -> Work:
+        """Writes the `tensor` of each rank into the `gather_list` of `dst_rank`; None elsewhere."""
+        operation = operations.gather(self._seat, tensor, gather_list, dst_rank)
+        return self._run(operation, async_op, timeout)
+
+    def scatter(
+        self,
+        tensor: Any,
+        scatter_list: Sequence[Any] | Any | None = None,
+        src_rank: int = 0,
+        *,
+        async_op: bool = False,
+        timeout: float | None = None,
+    ) -> Work:
+        """Writes each rank's part of the `scatter_list` of `src_rank` into its `tensor`.
+
+        `scatter_list` is None elsewhere. Shapes are all alike.
+        """
+        operation = operations.scatter(self._seat, tensor, scatter_list, src_rank)
+        return self._run(operation, async_op, timeout)
+
+    def reducescatter(
+        self,
+        tensor: Any,
+        tensor_list: Sequence[Any] | Any,
+        op: ReduceOp = ReduceOp.SUM,
+        *,
+        async_op: bool = False,
+        timeout: float | None = None,
+    ) -> Work:
+        """Writes into `tensor` the reduction over all ranks of their `tensor_list[rank]`.
+
+        The lists are only read. Shapes are all alike.
+        """
+        operation = operations.reducescatter(self._seat, tensor, tensor_list, op)
+        return self._run(operation, async_op, timeout)
+
+    def alltoall(
+        self,
+        output_list: Sequence[Any] | Any,
+        input_list: Sequence[Any] | Any,
+        *,
+        async_op: bool = False,
+        timeout: float | None = None,
+    ) -> Work:
+        """Writes `input_list[b]` of each rank a into `output_list[a]` of rank b.
+
+        These two must have as many elements; otherwise any shapes will do.
+        """
+        operation = operations.alltoall(self._seat, output_list, input_list)
+        return self._run(operation, async_op, timeout)
+
+    def alltoall_single(
+        self,
+        output: Any,
+        input: Any,
+        output_split_sizes: Sequence[int] | None = None,
+        input_split_sizes: Sequence[int] | None = None,
+        *,
+        async_op: bool = False,
+        timeout: float | None = None,
+    ) -> Work:
+        """`alltoall` of pieces of one tensor, cut along the first dimension.
+
+        Rank r is given `input_split_sizes[r]` rows of `input`, in rank order, and its rows come to
+        be `output_split_sizes[r]` rows of `output`. None: as many for each. In other dimensions the
+        two are alike.
+        """
+        operation = operations.alltoall_single(
+            self._seat, output, input, output_split_sizes, input_split_sizes
         )
-        return self._submit("broadcast", message, bound, async_op, timeout)
+        return self._run(operation, async_op, timeout)
+
+    def send(
+        self,
+        tensor: Any,
+        dst_rank: int,
+        *,
+        async_op: bool = False,
+        timeout: float | None = None,
+    ) -> Work:
+        """Gives `tensor` to `dst_rank`, another rank, whose `recv`s from this one take it in order.
+
+        The work completes once that rank has it or, up to 64 KiB, once it has been copied.
+        """
+        return self._run(operations.send(self._seat, tensor, dst_rank), async_op, timeout)
+
+    def recv(
+        self,
+        tensor: Any,
+        src_rank: int,
+        *,
+        async_op: bool = False,
+        timeout: float | None = None,
+    ) -> Work:
+        """Replaces `tensor` by what `src_rank`, another rank, gives this one, in order.
+
+        Both have as many elements, of one dtype. A deadline that passes withdraws a `recv` for
+        which there is no `send`; the group goes on.
+        """
+        return self._run(operations.recv(self._seat, tensor, src_rank), async_op, timeout)
 
     def barrier(self, *, async_op: bool = False, timeout: float | None = None) -> Work:
         """Completes when every rank has called it."""
-        message = _wire.client.Work(kind=_wire.types.COLLECTIVE_KIND_BARRIER)
-        return self._submit("barrier", message, None, async_op, timeout)
+        return self._run(operations.barrier(), async_op, timeout)
+
+    def agree(self, flag: bool, *, timeout: float | None = None) -> bool:
+        """Returns on every rank, when every rank has called it, whether all gave True."""
+        if not isinstance(flag, (bool, np.bool_)):
+            raise TypeError(f"flag must be a bool, not {flag!r}; pass bool(flag)")
+        value = np.array([flag])
+        self._run(operations.agree(value), False, timeout)
+        return bool(value[0])
 
     def leave(self) -> None:
         """Gives the seat back. Waits for no other rank; idempotent; never fails.
@@ -149,12 +294,8 @@ class Group:
         state = ", left" if self._left else ""
         return (
             f"<Group {self._name!r} epoch {self._epoch}: "
-            f"rank {self._rank} of {self._world_size}{state}>"
+            f"rank {self.rank} of {self.world_size}{state}>"
         )
-
-    def _bind(self, tensor: Any, *, read: bool, write: bool) -> Bound:
-        self._check()
-        return bind(tensor, self._client._pool, read=read, write=write)
 
     def _check(self) -> None:
         _fork.check()
@@ -163,30 +304,30 @@ class Group:
                 f"this process has left group {self._name!r} (epoch {self._epoch})",
                 group=self._name,
                 epoch=self._epoch,
-                culprits=[self._rank],
+                culprits=[self.rank],
             )
 
-    def _submit(
-        self,
-        kind: str,
-        message: _wire.client.Work,
-        bound: Bound | None,
-        async_op: bool,
-        timeout: float | None,
-    ) -> Work:
+    def _run(self, operation: Operation, async_op: bool, timeout: float | None) -> Work:
+        self._check()
+        pool, rank = self._client._pool, self._seat.rank
+        bound = bind(operation.inputs, operation.outputs, pool, rank)
+        work = self._submit(operation, bound, timeout)
+        if not async_op:
+            work.wait()
+        return work
+
+    def _submit(self, operation: Operation, bound: Bound, timeout: float | None) -> Work:
         lane, work = self._client._lane, None
         try:
-            self._check()
+            message = operation.to_message(bound)
             message.timeout_ms = to_milliseconds(timeout)
             message.membership = self._membership
             known_s = self._work_timeout_s if timeout is None else float(timeout)
-            work = Work(f"{kind} of group {self._name!r}", self, bound, known_s)
+            work = Work(f"{operation.label} of group {self._name!r}", self, bound, known_s)
             lane.submit(message, work, work.patience_s)
         except BaseException:
             # Ctrl-C may come when the work is under way: then its end gives the memory back.
-            if bound is not None and (work is None or not lane.has_taken(work)):
+            if work is None or not lane.has_taken(work):
                 bound.finish(False)
             raise
-        if not async_op:
-            work.wait()
         return work
