@@ -26,8 +26,8 @@ struct Buffer {
   size_t size_bytes = 0;
 };
 
-// One rank's part in a collective: what is read and what is written. W is the world size; a list has
-// one buffer per rank, in rank order.
+// One rank's part in a collective: what is read and what is written. W is the world size; a list
+// has one buffer per rank, in rank order.
 //
 //   kind            inputs          outputs                 output o may be the very bytes of
 //   allreduce       K tensors       K tensors               input o

@@ -6,51 +6,97 @@
 #include <type_traits>
 
 #include "absl/strings/str_cat.h"
+#include "backends/small_float.h"
 
 namespace tutti::conformance {
 namespace {
 
-// splitmix64: fast, and good enough for data.
-uint64_t NextRandom(uint64_t* state) {
-  uint64_t z = (*state += 0x9e3779b97f4a7c15);
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-  return z ^ (z >> 31);
+// For each element type: how it is stored, in what it is accumulated, and in what it is checked.
+template <typename T, typename WideType>
+struct NativeFloat {
+  using Storage = T;
+  using Accumulator = T;
+  using Wide = WideType;
+  static constexpr Wide kEpsilon = std::numeric_limits<T>::epsilon();
+  static constexpr Wide kSmallest = std::numeric_limits<T>::denorm_min();
+  static T Decode(T stored) { return stored; }
+  static T Encode(T value) { return value; }
+};
+template <typename Format>
+struct HalfFloat {
+  using Storage = uint16_t;
+  using Accumulator = float;
+  using Wide = double;
+  static constexpr Wide kEpsilon = 1.0 / Format::kOne;
+  static inline const Wide kSmallest = Format::Decode(1);
+  static float Decode(uint16_t stored) { return static_cast<float>(Format::Decode(stored)); }
+  static uint16_t Encode(float value) { return Format::Encode(value); }
+};
+
+template <typename T>
+T RandomFloat(uint64_t bits) {
+  // 2^-12 to 2^12, either sign: products of eight are neither subnormal nor infinite.
+  constexpr double kScales[4] = {0x1p-12, 0x1p-6, 1, 0x1p11};
+  const double fraction = 1 + static_cast<double>(bits >> 12) * 0x1p-52;
+  return static_cast<T>((bits & 4) == 0 ? fraction : -fraction) * static_cast<T>(kScales[bits & 3]);
+}
+
+template <typename Format>
+uint16_t RandomHalf(uint64_t bits) {
+  // 2^-6 to 2^5: products of eight are, now and then, more or less than a float16 can hold.
+  const auto exponent = static_cast<uint16_t>(Format::kBias - 6 + ((bits >> 16) % 12));
+  return static_cast<uint16_t>((bits & Format::kSign) | exponent * Format::kOne |
+                               ((bits >> 32) & (Format::kOne - 1)));
 }
 
 template <typename T>
-T RandomElement(uint64_t* state) {
-  const uint64_t bits = NextRandom(state);
-  if constexpr (std::is_floating_point_v<T>) {
-    // 2^-12 to 2^12, either sign: products of eight are neither denormal nor infinite.
-    constexpr double kScales[4] = {0x1p-12, 0x1p-6, 1, 0x1p11};
-    const double fraction = 1 + static_cast<double>(bits >> 12) * 0x1p-52;
-    return static_cast<T>((bits & 4) == 0 ? fraction : -fraction) *
-           static_cast<T>(kScales[bits & 3]);
-  } else {
-    // One in eight is zero: products of the others are rarely that.
-    return (bits & 7) == 0 ? T{0} : static_cast<T>(bits >> 3) | T{1};
-  }
+T RandomInteger(uint64_t bits) {
+  // One in eight is zero: products of the others are rarely that.
+  return (bits & 7) == 0 ? T{0} : static_cast<T>(bits >> 3) | T{1};
 }
 
-template <typename T>
-Bytes Fill(const DataSpec& spec) {
+std::byte RandomBool(uint64_t bits) {
+  constexpr uint8_t kTrues[4] = {1, 1, 0x80, 0xff};
+  return std::byte{(bits & 4) == 0 ? uint8_t{0} : kTrues[bits & 3]};
+}
+
+// `specials` takes the place of about half of the first elements. Which rank has what where differs
+// by seed, so NaN comes first, last, and alone.
+template <typename T, typename Random>
+Bytes Fill(const DataSpec& spec, Random random, const std::vector<T>& specials = {}) {
   Bytes data(spec.count * sizeof(T));
   uint64_t state = spec.seed;
   for (size_t i = 0; i < spec.count; ++i) {
-    T element = RandomElement<T>(&state);
-    if constexpr (std::is_floating_point_v<T>) {
-      constexpr T kInf = std::numeric_limits<T>::infinity();
-      constexpr T kNan = std::numeric_limits<T>::quiet_NaN();
-      constexpr T kSpecial[] = {kNan, kInf, -kInf, T{-0.0}, T{0}};
-      // Which rank has what where differs by seed, so NaN comes first, last, and alone.
-      if (spec.special && i < 32 && (NextRandom(&state) & 1) != 0) {
-        element = kSpecial[NextRandom(&state) % 5];
-      }
+    T element = random(NextRandom(&state));
+    if (spec.special && i < 64 && !specials.empty() && (NextRandom(&state) & 1) != 0) {
+      element = specials[NextRandom(&state) % specials.size()];
     }
     std::memcpy(&data[i * sizeof(T)], &element, sizeof(T));
   }
   return data;
+}
+
+template <typename T>
+Bytes FillFloats(const DataSpec& spec) {
+  constexpr T kInf = std::numeric_limits<T>::infinity();
+  return Fill<T>(spec, &RandomFloat<T>,
+                 {std::numeric_limits<T>::quiet_NaN(), kInf, -kInf, T{-0.0}, T{0},
+                  std::numeric_limits<T>::denorm_min(), -std::numeric_limits<T>::min()});
+}
+
+template <typename Format>
+Bytes FillHalves(const DataSpec& spec) {
+  std::vector<uint16_t> specials = {0,
+                                    1,
+                                    Format::kOne - 1,
+                                    Format::kSign,
+                                    Format::kInfinity,
+                                    Format::kInfinity | Format::kSign,
+                                    Format::kInfinity | 1,
+                                    static_cast<uint16_t>(0xffff)};
+  // Sums of these are infinite when they are rounded, not before, so in any order.
+  if (Format::kBias == Float16::kBias) specials.insert(specials.end(), 2, Format::kInfinity - 1);
+  return Fill<uint16_t>(spec, &RandomHalf<Format>, specials);
 }
 
 template <typename T>
@@ -60,14 +106,20 @@ T Element(const std::byte* data, size_t i) {
   return element;
 }
 
+std::string Wrong(size_t i, const std::string& found, const std::string& wanted) {
+  return absl::StrCat("element ", i, " is ", found, " and should be ", wanted);
+}
+
+using Inputs = std::vector<const Bytes*>;
+
 template <typename T>
-std::string CheckIntegers(ReduceOp op, const std::vector<Bytes>& inputs, const std::byte* got) {
-  for (size_t i = 0; i < inputs[0].size() / sizeof(T); ++i) {
-    __extension__ using Wide = __int128;
-    const auto wrap = [](Wide value) { return static_cast<T>(static_cast<uint64_t>(value)); };
-    Wide want = Element<T>(inputs[0].data(), i);
+std::string CheckIntegers(ReduceOp op, const Inputs& inputs, const std::byte* got) {
+  __extension__ using Wide = __int128;
+  const auto wrap = [](Wide value) { return static_cast<T>(static_cast<uint64_t>(value)); };
+  for (size_t i = 0; i < inputs[0]->size() / sizeof(T); ++i) {
+    Wide want = Element<T>(inputs[0]->data(), i);
     for (size_t rank = 1; rank < inputs.size(); ++rank) {
-      const Wide next = Element<T>(inputs[rank].data(), i);
+      const Wide next = Element<T>(inputs[rank]->data(), i);
       if (op == ReduceOp::kProduct) want = wrap(want * next);
       if (op == ReduceOp::kSum || op == ReduceOp::kAvg) want = wrap(want + next);
       if (op == ReduceOp::kMin && next < want) want = next;
@@ -75,60 +127,89 @@ std::string CheckIntegers(ReduceOp op, const std::vector<Bytes>& inputs, const s
     }
     if (op == ReduceOp::kAvg) want /= static_cast<Wide>(inputs.size());
     if (const T found = Element<T>(got, i); found != want) {
-      return absl::StrCat("element ", i, " is ", found, " and should be ",
-                          static_cast<int64_t>(want));
+      return Wrong(i, absl::StrCat(+found), absl::StrCat(+static_cast<T>(want)));
     }
   }
   return "";
 }
 
-template <typename T, typename Wide>
-struct FloatResult {
-  Wide want = 0;
-  Wide magnitude = 0;  // what errors are relative to
-};
-
-template <typename T, typename Wide>
-FloatResult<T, Wide> ReduceFloats(ReduceOp op, const std::vector<Bytes>& inputs, size_t i) {
-  FloatResult<T, Wide> result;
-  result.want = Element<T>(inputs[0].data(), i);
-  result.magnitude = std::abs(result.want);
-  for (size_t rank = 1; rank < inputs.size(); ++rank) {
-    const Wide next = Element<T>(inputs[rank].data(), i);
-    if (op == ReduceOp::kMin || op == ReduceOp::kMax) {
-      const bool less = next < result.want;
-      if (std::isnan(result.want) || next == result.want) continue;
-      if (std::isnan(next) || less == (op == ReduceOp::kMin)) result.want = next;
-    } else if (op == ReduceOp::kProduct) {
-      result.want *= next;
-      result.magnitude = std::abs(result.want);
-    } else {
-      result.want += next;
-      result.magnitude += std::abs(next);
+std::string CheckBools(ReduceOp op, const Inputs& inputs, const std::byte* got) {
+  const bool any = op == ReduceOp::kSum || op == ReduceOp::kMax;
+  for (size_t i = 0; i < inputs[0]->size(); ++i) {
+    size_t trues = 0;
+    for (const Bytes* const input : inputs) trues += (*input)[i] != std::byte{0} ? 1 : 0;
+    const int want = (any ? trues > 0 : trues == inputs.size()) ? 1 : 0;
+    if (const int found = std::to_integer<int>(got[i]); found != want) {
+      return Wrong(i, absl::StrCat(found), absl::StrCat(want));
     }
   }
-  if (op == ReduceOp::kAvg) {
-    result.want /= static_cast<Wide>(inputs.size());
-    result.magnitude /= static_cast<Wide>(inputs.size());
+  return "";
+}
+
+// Element i of all inputs, combined in type T in the order of ranks. `magnitude`, if any, becomes
+// what errors are relative to.
+template <typename Format, typename T>
+T ReduceAs(ReduceOp op, const Inputs& inputs, size_t i, T* magnitude) {
+  using Storage = typename Format::Storage;
+  T result = Format::Decode(Element<Storage>(inputs[0]->data(), i));
+  T sum = std::abs(result);
+  for (size_t rank = 1; rank < inputs.size(); ++rank) {
+    const T next = Format::Decode(Element<Storage>(inputs[rank]->data(), i));
+    if (op == ReduceOp::kMin || op == ReduceOp::kMax) {
+      if (std::isnan(result) || next == result) continue;
+      if (std::isnan(next) || (next < result) == (op == ReduceOp::kMin)) result = next;
+    } else {
+      result = op == ReduceOp::kProduct ? result * next : result + next;
+    }
+    sum += std::abs(next);
   }
+  if (op == ReduceOp::kProduct) sum = std::abs(result);
+  if (op == ReduceOp::kAvg) {
+    result /= static_cast<T>(inputs.size());
+    sum /= static_cast<T>(inputs.size());
+  }
+  if (magnitude != nullptr) *magnitude = sum;
   return result;
 }
 
-template <typename T, typename Wide>
-std::string CheckFloats(ReduceOp op, const std::vector<Bytes>& inputs, const std::byte* got) {
-  const bool exact = op == ReduceOp::kMin || op == ReduceOp::kMax;
-  // One rounding per operation, each at most half an epsilon of what has come together so far.
-  const Wide tolerance = exact ? 0
-                               : static_cast<Wide>(std::numeric_limits<T>::epsilon()) *
-                                     static_cast<Wide>(inputs.size());
-  for (size_t i = 0; i < inputs[0].size() / sizeof(T); ++i) {
-    const auto result = ReduceFloats<T, Wide>(op, inputs, i);
-    const Wide found = Element<T>(got, i);
-    // Also infinities, of which differences are NaN.
-    if (found == result.want || (std::isnan(found) && std::isnan(result.want))) continue;
-    if (!(std::abs(found - result.want) <= tolerance * result.magnitude)) {
-      return absl::StrCat("element ", i, " is ", static_cast<double>(found), " and should be ",
-                          static_cast<double>(result.want));
+template <typename Format>
+bool SameFloat(typename Format::Storage found, typename Format::Storage want) {
+  if (std::isnan(Format::Decode(found)) && std::isnan(Format::Decode(want))) return true;
+  return std::memcmp(&found, &want, sizeof(found)) == 0;
+}
+
+// One rounding per operation, each at most half an epsilon of what has come together so far; the
+// last one to the type of the result.
+template <typename Format>
+bool NearFloat(ReduceOp op, const Inputs& inputs, size_t i, typename Format::Storage stored) {
+  using Wide = typename Format::Wide;
+  using Accumulator = typename Format::Accumulator;
+  Wide magnitude = 0;
+  const Wide want = ReduceAs<Format, Wide>(op, inputs, i, &magnitude);
+  const Wide found = Format::Decode(stored);
+  if (found == want || (std::isnan(found) && std::isnan(want))) return true;
+  if (SameFloat<Format>(stored, Format::Encode(static_cast<Accumulator>(want)))) return true;
+  if (op == ReduceOp::kMin || op == ReduceOp::kMax) return false;
+  const auto roundings = static_cast<Wide>(inputs.size());
+  const Wide tolerance = roundings * std::numeric_limits<Accumulator>::epsilon() * magnitude +
+                         Format::kEpsilon * std::abs(want) + roundings * Format::kSmallest;
+  return std::abs(found - want) <= tolerance;
+}
+
+template <typename Format>
+std::string CheckFloats(const ReductionSpec& spec, const Inputs& inputs, const std::byte* got) {
+  using Storage = typename Format::Storage;
+  using Accumulator = typename Format::Accumulator;
+  const size_t count = inputs[0]->size() / sizeof(Storage);
+  for (size_t i = 0; i < count; ++i) {
+    const auto found = Element<Storage>(got, i);
+    const Accumulator want = ReduceAs<Format, Accumulator>(spec.op, inputs, i, nullptr);
+    const bool right = spec.rounding == Rounding::kRankOrder
+                           ? SameFloat<Format>(found, Format::Encode(want))
+                           : NearFloat<Format>(spec.op, inputs, i, found);
+    if (!right) {
+      const auto text = [](double value) { return absl::StrCat(value); };
+      return Wrong(i, text(Format::Decode(found)), text(want));
     }
   }
   return "";
@@ -138,33 +219,59 @@ std::string CheckFloats(ReduceOp op, const std::vector<Bytes>& inputs, const std
 
 Bytes RandomData(const DataSpec& spec) {
   switch (spec.dtype) {
-    case DataType::kFloat32:
-      return Fill<float>(spec);
-    case DataType::kFloat64:
-      return Fill<double>(spec);
-    case DataType::kInt32:
-      return Fill<int32_t>(spec);
-    case DataType::kInt64:
-      return Fill<int64_t>(spec);
-    default:
+    case DataType::kNone:
       return Bytes();
+    case DataType::kBool:
+      return Fill<std::byte>(spec, &RandomBool);
+    case DataType::kUint8:
+    case DataType::kInt8:
+      return Fill<uint8_t>(spec, &RandomInteger<uint8_t>);
+    case DataType::kInt32:
+    case DataType::kUint32:
+      return Fill<uint32_t>(spec, &RandomInteger<uint32_t>);
+    case DataType::kInt64:
+    case DataType::kUint64:
+      return Fill<uint64_t>(spec, &RandomInteger<uint64_t>);
+    case DataType::kFloat16:
+      return FillHalves<Float16>(spec);
+    case DataType::kBfloat16:
+      return FillHalves<Bfloat16>(spec);
+    case DataType::kFloat32:
+      return FillFloats<float>(spec);
+    case DataType::kFloat64:
+      return FillFloats<double>(spec);
   }
+  return Bytes();
 }
 
-std::string CheckReduction(DataType dtype, ReduceOp op, const std::vector<Bytes>& inputs,
-                           const std::byte* got) {
-  switch (dtype) {
-    case DataType::kFloat32:
-      return CheckFloats<float, double>(op, inputs, got);
-    case DataType::kFloat64:
-      return CheckFloats<double, long double>(op, inputs, got);
+std::string CheckReduction(const ReductionSpec& spec, const Inputs& inputs, const std::byte* got) {
+  switch (spec.dtype) {
+    case DataType::kNone:
+      break;
+    case DataType::kBool:
+      return CheckBools(spec.op, inputs, got);
+    case DataType::kUint8:
+      return CheckIntegers<uint8_t>(spec.op, inputs, got);
+    case DataType::kInt8:
+      return CheckIntegers<int8_t>(spec.op, inputs, got);
     case DataType::kInt32:
-      return CheckIntegers<int32_t>(op, inputs, got);
+      return CheckIntegers<int32_t>(spec.op, inputs, got);
+    case DataType::kUint32:
+      return CheckIntegers<uint32_t>(spec.op, inputs, got);
     case DataType::kInt64:
-      return CheckIntegers<int64_t>(op, inputs, got);
-    default:
-      return absl::StrCat("the oracle does not know ", NameOf(dtype));
+      return CheckIntegers<int64_t>(spec.op, inputs, got);
+    case DataType::kUint64:
+      return CheckIntegers<uint64_t>(spec.op, inputs, got);
+    case DataType::kFloat16:
+      return CheckFloats<HalfFloat<Float16>>(spec, inputs, got);
+    case DataType::kBfloat16:
+      return CheckFloats<HalfFloat<Bfloat16>>(spec, inputs, got);
+    case DataType::kFloat32:
+      return CheckFloats<NativeFloat<float, double>>(spec, inputs, got);
+    case DataType::kFloat64:
+      return CheckFloats<NativeFloat<double, long double>>(spec, inputs, got);
   }
+  return absl::StrCat("the oracle does not know ", NameOf(spec.dtype));
 }
 
 }  // namespace tutti::conformance

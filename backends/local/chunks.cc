@@ -14,9 +14,9 @@ namespace {
 // its buffers and communicator are gone: it then finds no chunk, and touches only this.
 class ChunkRun {
  public:
-  ChunkRun(ChunkPlan plan, std::shared_ptr<std::atomic<bool>> aborted)
-      : plan_(std::move(plan)),
-        chunk_count_((plan_.count + plan_.chunk_elements - 1) / plan_.chunk_elements),
+  ChunkRun(ChunkedWork work, std::shared_ptr<std::atomic<bool>> aborted)
+      : work_(std::move(work)),
+        chunk_count_((work_.size + work_.chunk_size - 1) / work_.chunk_size),
         aborted_(std::move(aborted)) {}
 
   size_t chunk_count() const { return chunk_count_; }
@@ -26,10 +26,10 @@ class ChunkRun {
     while (!aborted_->load(std::memory_order_relaxed)) {
       const size_t chunk = next_.fetch_add(1, std::memory_order_relaxed);
       if (chunk >= chunk_count_) return;
-      const size_t first = chunk * plan_.chunk_elements;
+      const size_t first = chunk * work_.chunk_size;
       // The planted defect: the end is not done, and all is said to be well.
       const bool skip = chunk + 1 == chunk_count_ && Mutated("local.skip_last_chunk");
-      if (!skip) plan_.body(first, std::min(plan_.chunk_elements, plan_.count - first));
+      if (!skip) work_.body(first, std::min(work_.chunk_size, work_.size - first));
       if (chunk_count_ > 1) Failpoint("local.mid_chunk");
       MutexLock lock(&mutex_);
       ++finished_;
@@ -47,7 +47,7 @@ class ChunkRun {
   }
 
  private:
-  const ChunkPlan plan_;
+  const ChunkedWork work_;
   const size_t chunk_count_;
   const std::shared_ptr<std::atomic<bool>> aborted_;
   // The next chunk to take. Publishes nothing: helpers see the plan by Post, the caller sees their
@@ -60,16 +60,22 @@ class ChunkRun {
 
 }  // namespace
 
-absl::Status RunChunks(ChunkPlan plan, ChunkHelpers helpers,
+absl::Status RunChunks(ChunkedWork work, ChunkHelpers helpers,
                        const std::shared_ptr<std::atomic<bool>>& aborted) {
-  const auto run = std::make_shared<ChunkRun>(std::move(plan), aborted);
-  if (run->chunk_count() > 1) {
-    const size_t useful = std::min(helpers.count, run->chunk_count() - 1);
-    for (size_t i = 0; i < useful; ++i) helpers.pool->Post([run] { run->Work(); });
+  const auto status = [](bool all) {
+    return all ? absl::OkStatus() : absl::AbortedError("the communicator was aborted");
+  };
+  if (helpers.count == 0 || work.size <= work.chunk_size) {
+    ChunkRun run(std::move(work), aborted);
+    run.Work();
+    return status(run.Finish());
   }
+  // Shared: see ChunkRun.
+  const auto run = std::make_shared<ChunkRun>(std::move(work), aborted);
+  const size_t useful = std::min(helpers.count, run->chunk_count() - 1);
+  for (size_t i = 0; i < useful; ++i) helpers.pool->Post([run] { run->Work(); });
   run->Work();
-  if (!run->Finish()) return absl::AbortedError("the communicator was aborted");
-  return absl::OkStatus();
+  return status(run->Finish());
 }
 
 }  // namespace tutti

@@ -15,12 +15,12 @@
 
 namespace tutti {
 
-// A collective over `count` elements, of which each is independent of the others.
-struct ChunkPlan {
-  size_t count = 0;
+// Work over positions 0 to `size - 1`, of which each is independent of the others.
+struct ChunkedWork {
+  size_t size = 0;
   // At least 1. Must depend on the collective only, never on who runs it.
-  size_t chunk_elements = 0;
-  // Does elements `first` to `first + count - 1`. Called from several threads at once.
+  size_t chunk_size = 0;
+  // Does positions `first` to `first + count - 1`. Called from several threads at once.
   std::function<void(size_t first, size_t count)> body;
 };
 
@@ -29,9 +29,9 @@ struct ChunkHelpers {
   size_t count = 0;
 };
 
-// Runs the whole plan; everything that `plan` refers to is used no more when it returns. Fails with
+// Runs all of it; everything that `work` refers to is used no more when it returns. Fails with
 // kAborted if `aborted` became true before the last chunk was taken.
-absl::Status RunChunks(ChunkPlan plan, ChunkHelpers helpers,
+absl::Status RunChunks(ChunkedWork work, ChunkHelpers helpers,
                        const std::shared_ptr<std::atomic<bool>>& aborted);
 
 }  // namespace tutti

@@ -4,32 +4,27 @@
 
 #include "absl/strings/str_cat.h"
 #include "backends/local/local_communicator.h"
-#include "backends/local/reduce_kernels.h"
 
 namespace tutti {
-namespace {
-
-bool HasKernels(DataType dtype) { return FindReduceKernel(dtype, ReduceOp::kSum) != nullptr; }
-
-}  // namespace
-
 LocalBackend::LocalBackend(TaskRunner* pool, size_t pool_threads)
-    : pool_(pool), pool_threads_(pool_threads) {}
+    : LocalBackend(pool, pool_threads, Kernels()) {}
+
+LocalBackend::LocalBackend(TaskRunner* pool, size_t pool_threads, const KernelTable& kernels)
+    : kernels_(kernels), pool_(pool), pool_threads_(pool_threads) {}
 
 absl::Status LocalBackend::Supports(CollectiveKind kind, DataType dtype, ReduceOp op) const {
+  if (Reduces(kind) && dtype == DataType::kBool && op == ReduceOp::kAvg) {
+    return absl::UnimplementedError(
+        "the average of bool has no meaning; convert to an integer or floating type, or use max "
+        "(any) or min (all)");
+  }
   bool supported = false;
-  switch (kind) {
-    case CollectiveKind::kAllreduce:
-      supported = FindReduceKernel(dtype, op) != nullptr;
-      break;
-    case CollectiveKind::kBroadcast:
-      supported = HasKernels(dtype) && op == ReduceOp::kNone;
-      break;
-    case CollectiveKind::kBarrier:
-      supported = dtype == DataType::kNone && op == ReduceOp::kNone;
-      break;
-    default:
-      break;
+  if (Reduces(kind)) {
+    supported = kernels_.reduce[static_cast<size_t>(dtype)][static_cast<size_t>(op)] != nullptr;
+  } else if (kind == CollectiveKind::kBarrier) {
+    supported = dtype == DataType::kNone && op == ReduceOp::kNone;
+  } else if (kind >= CollectiveKind::kBroadcast && kind <= CollectiveKind::kSend) {
+    supported = dtype != DataType::kNone && op == ReduceOp::kNone;
   }
   if (supported) return absl::OkStatus();
   std::string what(NameOf(kind));
@@ -44,7 +39,7 @@ absl::StatusOr<std::unique_ptr<Communicator>> LocalBackend::Connect(const GroupS
                                                    spec.local_ranks.size(), " of ", spec.world_size,
                                                    " ranks are here"));
   }
-  return std::make_unique<LocalCommunicator>(spec.world_size, pool_, pool_threads_);
+  return std::make_unique<LocalCommunicator>(spec.world_size, kernels_, pool_, pool_threads_);
 }
 
 }  // namespace tutti

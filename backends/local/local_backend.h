@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "backends/backend.h"
+#include "backends/local/kernels.h"
 #include "base/task_runner.h"
 
 namespace tutti {
@@ -20,15 +21,20 @@ class LocalBackend final : public Backend {
   // called on one of them (small ones: anywhere).
   LocalBackend(TaskRunner* pool, size_t pool_threads);
 
+  // With other kernels than the processor's best, for tests. `kernels` must outlive it.
+  LocalBackend(TaskRunner* pool, size_t pool_threads, const KernelTable& kernels);
+
   std::string_view name() const override { return "local"; }
 
-  // Allreduce, broadcast, barrier; float32, float64, int32, int64.
+  // Everything that backend.h has but recv and agree, which no backend sees; all types; all
+  // reductions but the average of bools.
   absl::Status Supports(CollectiveKind kind, DataType dtype, ReduceOp op) const override;
 
   // Fails with kInvalidArgument if a rank of the group is on another node. Does not block.
   absl::StatusOr<std::unique_ptr<Communicator>> Connect(const GroupSpec& spec) override;
 
  private:
+  const KernelTable& kernels_;
   TaskRunner* const pool_;
   const size_t pool_threads_;
 };

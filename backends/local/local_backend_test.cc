@@ -2,11 +2,8 @@
 
 #include <catch2/catch.hpp>
 #include <cstring>
-#include <iostream>
-#include <random>
 #include <thread>
 
-#include "backends/conformance.h"
 #include "backends/local/chunks.h"
 #include "base/failpoint.h"
 #include "base/testing/manual_task_runner.h"
@@ -14,9 +11,6 @@
 
 namespace tutti {
 namespace {
-
-using conformance::Case;
-using conformance::Check;
 
 constexpr size_t kThreads = 2;
 
@@ -47,35 +41,6 @@ void WaitUntilHeld(std::string_view failpoint, uint32_t held) {
   while (SetFailpoint(failpoint, FailpointAction::kQuery, 0).held < held) std::this_thread::yield();
 }
 
-TEST_CASE("The local backend passes the conformance suite") {
-  const uint64_t seed = std::random_device()();
-  std::cout << "seed " << seed << std::endl;
-  WorkerPool pool("test", kThreads);
-  LocalBackend backend(&pool, kThreads);
-  const std::vector<Case> cases = conformance::Cases(backend);
-  // 4 types x (5 reductions x 24 sizes x 3 + broadcast), less what the suite leaves out.
-  CHECK(cases.size() > 1500);
-  for (const Case& test : cases) REQUIRE(Check(&backend, test, seed) == "");
-  CHECK(conformance::CheckAbort(&backend) == "");
-}
-
-TEST_CASE("The suite sees a wrong order of reduction") {
-  if (!kFailpointsBuiltIn) return;
-  WorkerPool pool("test", kThreads);
-  LocalBackend backend(&pool, kThreads);
-  const Case test{.kind = CollectiveKind::kAllreduce,
-                  .dtype = DataType::kFloat32,
-                  .op = ReduceOp::kSum,
-                  .count = 1023,
-                  .world_size = 4};
-  // Right in the first run, wrong in the second: both results are within the rounding.
-  SetFailpoint("local.wrong_order", FailpointAction::kMutate, 2);
-  const std::string finding = Check(&backend, test, 1);
-  SetFailpoint("local.wrong_order", FailpointAction::kOff, 0);
-  CHECK(finding.find("two runs gave different bits") != std::string::npos);
-  CHECK(Check(&backend, test, 1) == "");
-}
-
 TEST_CASE("What is not supported is named") {
   ManualTaskRunner* const no_pool = nullptr;
   const LocalBackend backend(no_pool, 1);
@@ -84,14 +49,36 @@ TEST_CASE("What is not supported is named") {
     CHECK(absl::IsUnimplemented(status));
     return std::string(status.message());
   };
-  CHECK(refusal(CollectiveKind::kAllgather, DataType::kFloat32, ReduceOp::kNone) ==
-        "the local backend has no allgather of float32");
-  CHECK(refusal(CollectiveKind::kAllreduce, DataType::kFloat16, ReduceOp::kSum) ==
-        "the local backend has no allreduce sum of float16");
+  CHECK(refusal(CollectiveKind::kRecv, DataType::kFloat32, ReduceOp::kNone) ==
+        "the local backend has no recv of float32");
+  CHECK(refusal(CollectiveKind::kAllgather, DataType::kFloat16, ReduceOp::kSum) ==
+        "the local backend has no allgather sum of float16");
+  CHECK(refusal(CollectiveKind::kReduce, DataType::kBool, ReduceOp::kAvg) ==
+        "the average of bool has no meaning; convert to an integer or floating type, or use max "
+        "(any) or min (all)");
   refusal(CollectiveKind::kAllreduce, DataType::kFloat32, ReduceOp::kNone);
-  refusal(CollectiveKind::kBroadcast, DataType::kBool, ReduceOp::kNone);
+  refusal(CollectiveKind::kAllreduce, DataType::kNone, ReduceOp::kSum);
+  refusal(CollectiveKind::kBroadcast, DataType::kNone, ReduceOp::kNone);
+  refusal(CollectiveKind::kAgree, DataType::kBool, ReduceOp::kMin);
   refusal(CollectiveKind::kNone, DataType::kNone, ReduceOp::kNone);
+  refusal(CollectiveKind::kBarrier, DataType::kFloat32, ReduceOp::kNone);
   CHECK(backend.Supports(CollectiveKind::kBarrier, DataType::kNone, ReduceOp::kNone).ok());
+}
+
+TEST_CASE("All types are supported, by all kinds that backends see") {
+  const LocalBackend backend(nullptr, 1);
+  for (uint8_t number = 1; number < kDataTypes; ++number) {
+    const auto dtype = static_cast<DataType>(number);
+    for (auto kind = uint8_t{1}; kind <= static_cast<uint8_t>(CollectiveKind::kSend); ++kind) {
+      const auto collective = static_cast<CollectiveKind>(kind);
+      const ReduceOp op = Reduces(collective) ? ReduceOp::kProduct : ReduceOp::kNone;
+      CHECK(backend.Supports(collective, dtype, op).ok());
+    }
+    for (const ReduceOp op : {ReduceOp::kSum, ReduceOp::kMin, ReduceOp::kMax, ReduceOp::kAvg}) {
+      const bool supported = backend.Supports(CollectiveKind::kAllreduce, dtype, op).ok();
+      CHECK(supported == (dtype != DataType::kBool || op != ReduceOp::kAvg));
+    }
+  }
 }
 
 TEST_CASE("Groups with ranks elsewhere are refused") {
@@ -177,8 +164,8 @@ TEST_CASE("Abort after the last chunk was taken comes too late to fail the Run")
   const auto run = [&](size_t abort_at) {
     firsts.clear();
     aborted->store(false);
-    return RunChunks({.count = 10,
-                      .chunk_elements = 4,
+    return RunChunks({.size = 10,
+                      .chunk_size = 4,
                       .body =
                           [&](size_t first, size_t count) {
                             firsts.push_back(first);
@@ -204,6 +191,24 @@ TEST_CASE("Buffers that do not fit the operation are refused, and end the epoch"
   CHECK(status.message().find("rank 1") != absl::string_view::npos);
   CHECK(absl::IsAborted(communicator->Run(work.collective)));
   CHECK(work.memory[0][0] == 1);
+}
+
+TEST_CASE("Participants that are not the group are refused") {
+  LocalBackend backend(nullptr, 1);
+  const LargeAllreduce work(3, 16);
+  const auto refused = [&](const Collective& collective) {
+    return absl::IsInternal(std::move(backend.Connect(work.spec)).value()->Run(collective));
+  };
+  CHECK_FALSE(refused(work.collective));
+  auto missing = work.collective;
+  missing.participants.pop_back();
+  CHECK(refused(missing));
+  auto swapped = work.collective;
+  std::swap(swapped.participants[0], swapped.participants[1]);
+  CHECK(refused(swapped));
+  auto other = work.collective;
+  other.world_size = 4;
+  CHECK(refused(other));
 }
 
 TEST_CASE("Collectives of one communicator run at the same time") {

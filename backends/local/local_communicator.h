@@ -11,14 +11,16 @@
 
 #include "absl/status/status.h"
 #include "backends/backend.h"
+#include "backends/local/kernels.h"
 #include "base/task_runner.h"
 
 namespace tutti {
 
 class LocalCommunicator final : public Communicator {
  public:
-  // `pool` must outlive this.
-  LocalCommunicator(uint32_t world_size, TaskRunner* pool, size_t pool_threads);
+  // `kernels` and `pool` must outlive this.
+  LocalCommunicator(uint32_t world_size, const KernelTable& kernels, TaskRunner* pool,
+                    size_t pool_threads);
 
   // Works on the caller's thread, and with the pool's help if it is worth waking somebody; never
   // waits for a helper that has not started. Fails with kAborted, kUnimplemented, kInternal
@@ -32,6 +34,7 @@ class LocalCommunicator final : public Communicator {
   absl::Status Execute(const Collective& collective);
 
   const uint32_t world_size_;
+  const KernelTable& kernels_;
   TaskRunner* const pool_;
   const size_t pool_threads_;
   // Shared with the helpers, which may start when everything else here is gone.
