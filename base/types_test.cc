@@ -22,7 +22,7 @@ std::set<std::string> Names(Enum last) {
 TEST_CASE("Every value has a name of its own") {
   CHECK(Names(DataType::kFloat64).count("bfloat16") == 1);
   CHECK(Names(ReduceOp::kAvg).count("product") == 1);
-  CHECK(Names(CollectiveKind::kBarrier).count("reduce_scatter") == 1);
+  CHECK(Names(CollectiveKind::kAgree).count("reduce_scatter") == 1);
   CHECK(std::string(NameOf(DataType::kFloat32)) == "float32");
   CHECK(std::string(NameOf(ReduceOp::kSum)) == "sum");
   CHECK(std::string(NameOf(CollectiveKind::kAllreduce)) == "allreduce");

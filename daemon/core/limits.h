@@ -33,7 +33,8 @@ struct Limits {
 // (a UUID and a job path), and 4096 groups of them still fit a status message of 4 MiB.
 inline constexpr size_t kNameBytesMax = 256;
 
-// Spans on either side of one work: one per rank for operations that take lists.
+// Spans on either side of one work: one per rank for operations that take lists, and as many
+// tensors at once for the others. A work of 1024 is some 30 KiB on the wire.
 inline constexpr size_t kSpansPerWorkMax = 1024;
 
 // A send of at most that many bytes completes once it is copied: a copy of 64 KiB takes 5

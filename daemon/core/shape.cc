@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "daemon/core/limits.h"
 
 namespace tutti {
 namespace {
@@ -143,6 +144,13 @@ const std::vector<Buffer>& AlikeSide(CollectiveKind kind, const Participant& par
 }
 
 std::optional<Failure> CheckShape(const WorkRequest& request, Rank rank, uint32_t world_size) {
+  const size_t most = std::max(request.inputs.size(), request.outputs.size());
+  if (most > kSpansPerWorkMax) {
+    return Failure{.cause = Cause::kLimit,
+                   .message = absl::StrCat("one work has at most ", kSpansPerWorkMax,
+                                           " tensors on either side, and this one ", most,
+                                           ": make several works of it")};
+  }
   if (auto failure = CheckNumbers(request, rank, world_size)) return failure;
   if (request.inputs.empty() && request.outputs.empty()) return std::nullopt;
   if (auto failure = CheckWholeElements(request)) return failure;

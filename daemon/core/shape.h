@@ -24,7 +24,7 @@ bool TakesManyTensors(CollectiveKind kind);
 const std::vector<Buffer>& AlikeSide(CollectiveKind kind, const Participant& participant);
 
 // Checks the number of tensors and their lengths, as `rank` of `world_size` submits them. Fails
-// with kInvalid, saying what the operation takes.
+// with kInvalid, saying what the operation takes, and with kLimit.
 std::optional<Failure> CheckShape(const WorkRequest& request, Rank rank, uint32_t world_size);
 
 // May output `output` of rank `rank` be the very bytes of its input `input`?

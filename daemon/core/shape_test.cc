@@ -2,6 +2,8 @@
 
 #include <catch2/catch.hpp>
 
+#include "daemon/core/limits.h"
+
 namespace tutti {
 namespace {
 
@@ -59,6 +61,14 @@ TEST_CASE("who has the wrong number of tensors is told the right one") {
   CHECK(CheckShape(Make(Kind::kAllreduce, 2, 1), 1, 3)->message ==
         "allreduce of rank 1 in a group of 3 takes one or more inputs and as many outputs, not 2 "
         "and 1");
+}
+
+TEST_CASE("a work has a bounded number of tensors") {
+  CHECK(Fits(Make(Kind::kAllreduce, kSpansPerWorkMax, kSpansPerWorkMax)));
+  const auto failure =
+      CheckShape(Make(Kind::kAllreduce, kSpansPerWorkMax + 1, kSpansPerWorkMax + 1), 1, 3);
+  REQUIRE(failure.has_value());
+  CHECK(failure->cause == Cause::kLimit);
 }
 
 TEST_CASE("lengths: pairs, all alike, or free") {
