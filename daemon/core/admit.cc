@@ -21,9 +21,6 @@ std::optional<Failure> CheckOperation(const WorkRequest& request, const AdmitCon
   } else if (request.dtype == DataType::kNone) {
     return Invalid("unknown dtype");
   }
-  if (request.kind == CollectiveKind::kAgree && request.dtype != DataType::kBool) {
-    return Invalid("agree takes one bool");
-  }
   if (Reduces(request.kind) != (request.op != ReduceOp::kNone)) {
     return Invalid(absl::StrCat(
         NameOf(request.kind), Reduces(request.kind) ? " needs a reduce op" : " has no reduce op"));
@@ -62,7 +59,7 @@ std::optional<Failure> CheckTimeout(const WorkRequest& request, const AdmitConte
 }
 
 std::optional<Failure> CheckSelfOverlap(const Work& work) {
-  const auto found = FindSelfOverlap(work.signature.kind, work.buffers);
+  const auto found = work.footprint.FindSelfOverlap(work.signature.kind, work.rank);
   if (!found.has_value()) return std::nullopt;
   if (!found->other_is_input) {
     return Invalid(absl::StrCat("outputs ", std::min(found->output, found->other), " and ",
@@ -115,8 +112,8 @@ std::optional<Failure> Check(const WorkRequest& request, const AdmitContext& con
   if (auto failure = Resolve(request.outputs, session, &work->buffers.outputs, work)) {
     return failure;
   }
-  if (auto failure = CheckSelfOverlap(*work)) return failure;
   work->footprint = Footprint(work->buffers);
+  if (auto failure = CheckSelfOverlap(*work)) return failure;
   return CheckInFlight(*work, context);
 }
 

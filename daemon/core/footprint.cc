@@ -7,47 +7,31 @@
 namespace tutti {
 namespace {
 
+using Placed = Footprint::Placed;
+
 const std::byte* End(const Buffer& buffer) { return buffer.data + buffer.size_bytes; }
 
-bool Before(const Buffer& a, const Buffer& b) { return a.data < b.data; }
-
-std::vector<Buffer> Sorted(const std::vector<Buffer>& buffers) {
-  std::vector<Buffer> sorted;
-  sorted.reserve(buffers.size());
-  for (const Buffer& buffer : buffers) {
-    if (buffer.size_bytes > 0) sorted.push_back(buffer);
-  }
-  std::sort(sorted.begin(), sorted.end(), Before);
-  return sorted;
-}
-
-// Both by address, and `apart` without overlaps of its own: so one pass, in which the element of
-// `apart` to look at only ever moves on.
-bool AnyOverlap(const std::vector<Buffer>& some, const std::vector<Buffer>& apart) {
-  auto at = apart.begin();
-  for (const Buffer& buffer : some) {
-    while (at != apart.end() && End(*at) <= buffer.data) ++at;
-    if (at == apart.end()) return false;
-    if (at->data < End(buffer)) return true;
-  }
-  return false;
-}
-
-// An output with its place, by address.
-struct Placed {
-  Buffer buffer;
-  size_t index = 0;
-};
-
-std::vector<Placed> PlacedByAddress(const std::vector<Buffer>& buffers) {
+std::vector<Placed> ByAddress(const std::vector<Buffer>& buffers) {
   std::vector<Placed> placed;
   placed.reserve(buffers.size());
   for (size_t i = 0; i < buffers.size(); ++i) {
     if (buffers[i].size_bytes > 0) placed.push_back({buffers[i], i});
   }
   std::sort(placed.begin(), placed.end(),
-            [](const Placed& a, const Placed& b) { return Before(a.buffer, b.buffer); });
+            [](const Placed& a, const Placed& b) { return a.buffer.data < b.buffer.data; });
   return placed;
+}
+
+// Both by address, and `apart` without overlaps of its own: so one pass, in which the element of
+// `apart` to look at only ever moves on.
+bool AnyOverlap(const std::vector<Placed>& some, const std::vector<Placed>& apart) {
+  auto at = apart.begin();
+  for (const auto& [buffer, index] : some) {
+    while (at != apart.end() && End(at->buffer) <= buffer.data) ++at;
+    if (at == apart.end()) return false;
+    if (at->buffer.data < End(buffer)) return true;
+  }
+  return false;
 }
 
 bool Same(const Buffer& a, const Buffer& b) {
@@ -57,9 +41,9 @@ bool Same(const Buffer& a, const Buffer& b) {
 }  // namespace
 
 Footprint::Footprint(const Participant& participant)
-    : reads_(Sorted(participant.inputs)), writes_(Sorted(participant.outputs)) {
+    : reads_(ByAddress(participant.inputs)), writes_(ByAddress(participant.outputs)) {
   for (const auto* side : {&reads_, &writes_}) {
-    for (const Buffer& buffer : *side) {
+    for (const auto& [buffer, index] : *side) {
       if (low_ == nullptr || buffer.data < low_) low_ = buffer.data;
       if (End(buffer) > high_) high_ = End(buffer);
     }
@@ -73,25 +57,21 @@ bool Footprint::Collide(const Footprint& a, const Footprint& b) {
          AnyOverlap(b.reads_, a.writes_);
 }
 
-std::optional<SelfOverlap> FindSelfOverlap(CollectiveKind kind, const Participant& participant) {
-  const std::vector<Placed> outputs = PlacedByAddress(participant.outputs);
-  for (size_t i = 1; i < outputs.size(); ++i) {
-    if (End(outputs[i - 1].buffer) > outputs[i].buffer.data) {
-      return SelfOverlap{outputs[i].index, outputs[i - 1].index, false};
+std::optional<SelfOverlap> Footprint::FindSelfOverlap(CollectiveKind kind, Rank rank) const {
+  for (size_t i = 1; i < writes_.size(); ++i) {
+    if (End(writes_[i - 1].buffer) > writes_[i].buffer.data) {
+      return SelfOverlap{writes_[i].index, writes_[i - 1].index, false};
     }
   }
-  for (size_t k = 0; k < participant.inputs.size(); ++k) {
-    const Buffer& input = participant.inputs[k];
-    if (input.size_bytes == 0) continue;
+  for (const auto& [input, index] : reads_) {
     // The first output that ends behind the input's begin; they are apart, so their ends are in
     // order too.
-    auto output = std::partition_point(outputs.begin(), outputs.end(), [&](const Placed& placed) {
-      return End(placed.buffer) <= input.data;
-    });
-    if (output == outputs.end() || output->buffer.data >= End(input)) continue;
-    const bool allowed =
-        Same(output->buffer, input) && MayShare(kind, participant.rank, k, output->index);
-    if (!allowed) return SelfOverlap{output->index, k, true};
+    const auto output = std::partition_point(
+        writes_.begin(), writes_.end(),
+        [begin = input.data](const Placed& placed) { return End(placed.buffer) <= begin; });
+    if (output == writes_.end() || output->buffer.data >= End(input)) continue;
+    const bool allowed = Same(output->buffer, input) && MayShare(kind, rank, index, output->index);
+    if (!allowed) return SelfOverlap{output->index, index, true};
   }
   return std::nullopt;
 }

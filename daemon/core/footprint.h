@@ -14,23 +14,6 @@
 
 namespace tutti {
 
-class Footprint {
- public:
-  Footprint() = default;
-  explicit Footprint(const Participant& participant);
-
-  // Does one of them write what the other reads or writes?
-  static bool Collide(const Footprint& a, const Footprint& b);
-
- private:
-  // By address; without empty ones.
-  std::vector<Buffer> reads_;
-  std::vector<Buffer> writes_;
-  // Of all of them: most works are far apart, and this tells.
-  const std::byte* low_ = nullptr;
-  const std::byte* high_ = nullptr;
-};
-
 // Within one work: what overlaps although it must not.
 struct SelfOverlap {
   // Two outputs; or an output and the input `other`.
@@ -39,7 +22,31 @@ struct SelfOverlap {
   bool other_is_input = false;
 };
 
-// Finds an output that overlaps another, or an input that it may not be the very bytes of.
-std::optional<SelfOverlap> FindSelfOverlap(CollectiveKind kind, const Participant& participant);
+class Footprint {
+ public:
+  // A buffer, and which input or output it is.
+  struct Placed {
+    Buffer buffer;
+    size_t index = 0;
+  };
+
+  Footprint() = default;
+  explicit Footprint(const Participant& participant);
+
+  // Finds an output that overlaps another, or an input that it may not be the very bytes of, in
+  // an operation of that kind by `rank`.
+  std::optional<SelfOverlap> FindSelfOverlap(CollectiveKind kind, Rank rank) const;
+
+  // Does one of them write what the other reads or writes? REQUIRES of both: no self-overlap.
+  static bool Collide(const Footprint& a, const Footprint& b);
+
+ private:
+  // By address; without empty ones.
+  std::vector<Placed> reads_;
+  std::vector<Placed> writes_;
+  // Of all of them: most works are far apart, and this tells.
+  const std::byte* low_ = nullptr;
+  const std::byte* high_ = nullptr;
+};
 
 }  // namespace tutti

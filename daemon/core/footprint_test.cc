@@ -62,7 +62,8 @@ TEST_CASE("one pass finds what comparing all pairs finds") {
     REQUIRE(Footprint::Collide(Footprint(a), Footprint(b)) == want);
     const bool self = AnyPair(a.inputs, a.outputs);
     // Identical buffers at one place are allowed, and too rare here to matter: they are below.
-    if (!self) REQUIRE_FALSE(FindSelfOverlap(CollectiveKind::kAllreduce, a).has_value());
+    if (!self)
+      REQUIRE_FALSE(Footprint(a).FindSelfOverlap(CollectiveKind::kAllreduce, 0).has_value());
   }
   CHECK(collisions > 1000);
   CHECK(collisions < 19000);
@@ -71,8 +72,8 @@ TEST_CASE("one pass finds what comparing all pairs finds") {
 TEST_CASE("outputs are apart, and lie on no input but their own") {
   const auto find = [](CollectiveKind kind, std::vector<Buffer> inputs,
                        std::vector<Buffer> outputs) {
-    return FindSelfOverlap(kind,
-                           {.rank = 1, .inputs = std::move(inputs), .outputs = std::move(outputs)});
+    const Footprint footprint({.inputs = std::move(inputs), .outputs = std::move(outputs)});
+    return footprint.FindSelfOverlap(kind, /*rank=*/1);
   };
   const auto kAllreduce = CollectiveKind::kAllreduce;
   CHECK_FALSE(find(kAllreduce, {At(0, 4), At(8, 4)}, {At(0, 4), At(8, 4)}).has_value());

@@ -135,22 +135,18 @@ std::vector<std::string> DifferingFields(const Signature& a, const Signature& b)
   return fields;
 }
 
-// The signature says what all tensors have together; where there are several, each counts.
-std::vector<uint64_t> LengthsOf(const Work& work) {
-  std::vector<uint64_t> lengths;
-  if (work.signature.parts < 2) return lengths;
-  for (const Buffer& buffer : AlikeSide(work.signature.kind, work.buffers)) {
-    lengths.push_back(buffer.size_bytes);
-  }
-  return lengths;
+const std::vector<Buffer>& AlikeTensors(const Work& work) {
+  return AlikeSide(work.signature.kind, work.buffers.inputs, work.buffers.outputs);
 }
 
+bool SameLength(const Buffer& a, const Buffer& b) { return a.size_bytes == b.size_bytes; }
+
+// The signature says what all tensors have together; where there are several, each counts.
 bool SameLengths(const Work& a, const Work& b) {
   if (a.signature.parts < 2) return true;
-  const auto& some = AlikeSide(a.signature.kind, a.buffers);
-  const auto& others = AlikeSide(b.signature.kind, b.buffers);
-  return std::equal(some.begin(), some.end(), others.begin(), others.end(),
-                    [](const Buffer& x, const Buffer& y) { return x.size_bytes == y.size_bytes; });
+  const std::vector<Buffer>& some = AlikeTensors(a);
+  const std::vector<Buffer>& others = AlikeTensors(b);
+  return std::equal(some.begin(), some.end(), others.begin(), others.end(), SameLength);
 }
 
 bool Agree(const Work& a, const Work& b) {
@@ -188,12 +184,13 @@ std::vector<std::string> Differences(const Work& a, const Work& b) {
   std::vector<std::string> fields =
       DifferingFields(Comparable(a.signature), Comparable(b.signature));
   if (!fields.empty()) return fields;
-  const std::vector<uint64_t> some = LengthsOf(a);
-  const std::vector<uint64_t> others = LengthsOf(b);
-  const auto at = std::mismatch(some.begin(), some.end(), others.begin(), others.end());
-  const auto element = SizeOf(a.signature.dtype);
-  return {absl::StrCat("the element count of tensor ", at.first - some.begin(), " (",
-                       *at.first / element, " and ", *at.second / element, ")")};
+  const std::vector<Buffer>& some = AlikeTensors(a);
+  const std::vector<Buffer>& others = AlikeTensors(b);
+  const auto [x, y] =
+      std::mismatch(some.begin(), some.end(), others.begin(), others.end(), SameLength);
+  const size_t element = SizeOf(a.signature.dtype);
+  return {absl::StrCat("the element count of tensor ", x - some.begin(), " (",
+                       x->size_bytes / element, " and ", y->size_bytes / element, ")")};
 }
 
 // An all_to_all: what rank a has for rank b must be as much as b expects.

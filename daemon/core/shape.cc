@@ -103,6 +103,12 @@ std::optional<Failure> CheckWholeElements(const WorkRequest& request) {
   return std::nullopt;
 }
 
+// Kinds that take K tensors at once, each of a length of its own.
+bool TakesManyTensors(CollectiveKind kind) {
+  return kind == CollectiveKind::kAllreduce || kind == CollectiveKind::kReduce ||
+         kind == CollectiveKind::kBroadcast;
+}
+
 // Input k and output k are as long.
 std::optional<Failure> CheckPairs(const WorkRequest& request) {
   if (request.inputs.empty() || request.outputs.empty()) return std::nullopt;
@@ -132,17 +138,6 @@ std::optional<Failure> CheckAllEqual(const WorkRequest& request) {
 
 }  // namespace
 
-bool TakesManyTensors(CollectiveKind kind) {
-  return kind == CollectiveKind::kAllreduce || kind == CollectiveKind::kReduce ||
-         kind == CollectiveKind::kBroadcast;
-}
-
-const std::vector<Buffer>& AlikeSide(CollectiveKind kind, const Participant& participant) {
-  const bool shared_out =
-      kind == CollectiveKind::kScatter || kind == CollectiveKind::kReduceScatter;
-  return shared_out || participant.inputs.empty() ? participant.outputs : participant.inputs;
-}
-
 std::optional<Failure> CheckShape(const WorkRequest& request, Rank rank, uint32_t world_size) {
   const size_t most = std::max(request.inputs.size(), request.outputs.size());
   if (most > kSpansPerWorkMax) {
@@ -153,14 +148,14 @@ std::optional<Failure> CheckShape(const WorkRequest& request, Rank rank, uint32_
   }
   if (auto failure = CheckNumbers(request, rank, world_size)) return failure;
   if (request.inputs.empty() && request.outputs.empty()) return std::nullopt;
+  if (request.kind == CollectiveKind::kAgree &&
+      (request.dtype != DataType::kBool || request.inputs.front().length != 1)) {
+    return Invalid("agree takes one bool");
+  }
   if (auto failure = CheckWholeElements(request)) return failure;
   if (request.kind == CollectiveKind::kAllToAll) return std::nullopt;
   if (TakesManyTensors(request.kind)) return CheckPairs(request);
-  if (auto failure = CheckAllEqual(request)) return failure;
-  if (request.kind == CollectiveKind::kAgree && request.inputs.front().length != 1) {
-    return Invalid("agree takes one bool");
-  }
-  return std::nullopt;
+  return CheckAllEqual(request);
 }
 
 bool MayShare(CollectiveKind kind, Rank rank, size_t input, size_t output) {
@@ -185,10 +180,7 @@ Signature SignatureOf(const WorkRequest& request) {
   const size_t element = SizeOf(request.dtype);
   // The lengths of an all_to_all are compared between pairs of ranks.
   if (element == 0 || request.kind == CollectiveKind::kAllToAll) return signature;
-  const bool shared_out =
-      request.kind == CollectiveKind::kScatter || request.kind == CollectiveKind::kReduceScatter;
-  const std::vector<Span>& alike =
-      shared_out || request.inputs.empty() ? request.outputs : request.inputs;
+  const std::vector<Span>& alike = AlikeSide(request.kind, request.inputs, request.outputs);
   signature.parts = static_cast<uint32_t>(alike.size());
   const uint64_t bytes =
       std::accumulate(alike.begin(), alike.end(), uint64_t{0},

@@ -16,12 +16,14 @@
 
 namespace tutti {
 
-// Allreduce, reduce and broadcast take K tensors at once, each of a length of its own.
-bool TakesManyTensors(CollectiveKind kind);
-
 // The side whose lengths all ranks have alike: the inputs, or the outputs of who has no input and
 // of who has a list to be shared out.
-const std::vector<Buffer>& AlikeSide(CollectiveKind kind, const Participant& participant);
+template <typename Tensors>
+const Tensors& AlikeSide(CollectiveKind kind, const Tensors& inputs, const Tensors& outputs) {
+  const bool shared_out =
+      kind == CollectiveKind::kScatter || kind == CollectiveKind::kReduceScatter;
+  return shared_out || inputs.empty() ? outputs : inputs;
+}
 
 // Checks the number of tensors and their lengths, as `rank` of `world_size` submits them. Fails
 // with kInvalid, saying what the operation takes, and with kLimit.
