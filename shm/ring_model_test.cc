@@ -1,30 +1,20 @@
 // The ring's protocol in every order that a processor with store buffers can run it in, on the real
 // code. Not under sanitizers, which do not know of fibers.
-#include <array>
 #include <catch2/catch.hpp>
 #include <vector>
 
 #include "shm/ring.h"
+#include "shm/testing/integer_ring.h"
 #include "shm/testing/tso_machine.h"
 
 namespace tutti {
 namespace {
 
-// A queue of integers.
-struct World {
-  std::array<uint64_t, 4> entries{};
-  uint64_t tail = 0;
-  uint64_t head = 0;
-  uint32_t sleeps = 0;
-
-  RingQueue<uint64_t> queue() { return {entries.data(), entries.size(), &tail, &head, &sleeps}; }
-};
-
 // A producer of `puts` entries that rings after each, and a consumer that takes them all, sleeping
 // whenever it may. Returns whether somebody was left asleep.
 template <typename Memory>
 bool SleeperIsLeft(TsoMachine* machine, uint64_t puts) {
-  World world;
+  IntegerRing world;
   std::vector<uint64_t> got;
   machine->Run(
       [&] {

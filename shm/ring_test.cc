@@ -1,27 +1,17 @@
 #include "shm/ring.h"
 
-#include <array>
 #include <catch2/catch.hpp>
-#include <vector>
+
+#include "shm/testing/integer_ring.h"
 
 namespace tutti {
 namespace {
-
-// A queue of integers.
-struct World {
-  std::array<uint64_t, 4> entries{};
-  uint64_t tail = 0;
-  uint64_t head = 0;
-  uint32_t sleeps = 0;
-
-  RingQueue<uint64_t> queue() { return {entries.data(), entries.size(), &tail, &head, &sleeps}; }
-};
 
 using Producer = RingProducer<uint64_t>;
 using Consumer = RingConsumer<uint64_t>;
 
 TEST_CASE("what goes in comes out in order, and a full queue says so") {
-  World world;
+  IntegerRing world;
   Producer producer(world.queue());
   Consumer consumer(world.queue());
   uint64_t entry = 0;
@@ -39,7 +29,7 @@ TEST_CASE("what goes in comes out in order, and a full queue says so") {
 }
 
 TEST_CASE("indexes that can't be are the other side's fault") {
-  World world;
+  IntegerRing world;
   Producer producer(world.queue());
   Consumer consumer(world.queue());
   uint64_t entry = 0;

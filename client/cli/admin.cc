@@ -18,6 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/socket_paths.h"
 #include "base/unique_fd.h"
+#include "proto/grpc_library.h"
 
 namespace tutti {
 namespace {
@@ -112,6 +113,7 @@ Admin::Admin(std::string socket_path, int pid, absl::Duration timeout)
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   // A screen of 1000 groups with long names is larger than gRPC's default of 4 MiB.
   arguments.SetMaxReceiveMessageSize(64 << 20);
+  KeepGrpcInitialized();
   const auto channel = grpc::CreateCustomChannel(GrpcTarget(socket_path_),
                                                  grpc::InsecureChannelCredentials(), arguments);
   stub_ = v1::AdminService::NewStub(channel);

@@ -1,51 +1,13 @@
 #include "tests/harness/elements.h"
 
 #include <algorithm>
-#include <bit>
-#include <cmath>
 #include <cstring>
 
+#include "backends/small_float.h"
 #include "base/check.h"
 
 namespace tutti {
 namespace {
-
-uint16_t ToBfloat16(double value) {
-  const auto bits = std::bit_cast<uint32_t>(static_cast<float>(value));
-  if (std::isnan(value)) return static_cast<uint16_t>((bits >> 16) | 0x40);
-  return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-
-double FromBfloat16(uint16_t half) {
-  return std::bit_cast<float>(static_cast<uint32_t>(half) << 16);
-}
-
-// 1 sign, 5 exponent (bias 15), 10 mantissa.
-uint16_t ToFloat16(double value) {
-  const auto sign = static_cast<uint16_t>(std::signbit(value) ? 0x8000 : 0);
-  const double size = std::abs(value);
-  if (std::isnan(value)) return 0x7e00;
-  // Halfway between the largest one, 65504, and what would be the next.
-  if (size >= 65520) return sign | 0x7c00;
-  // The value of the last bit; that of subnormal numbers is 2^-24.
-  const int exponent = size == 0 ? -14 : std::max(std::ilogb(size), -14);
-  const auto steps = static_cast<uint16_t>(std::nearbyint(std::ldexp(size, 10 - exponent)));
-  // For normal numbers `steps` has the implicit bit 0x400, so one less goes into the exponent. If
-  // it was rounded up to 0x800, that carries into the exponent, as it should.
-  return static_cast<uint16_t>(sign | (((exponent + 14) << 10) + steps));
-}
-
-double FromFloat16(uint16_t half) {
-  const int exponent = (half >> 10) & 0x1f;
-  const int mantissa = half & 0x3ff;
-  double size = 0;
-  if (exponent == 0x1f) {
-    size = mantissa == 0 ? HUGE_VAL : std::nan("");
-  } else {
-    size = exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(0x400 + mantissa, exponent - 25);
-  }
-  return (half & 0x8000) != 0 ? -size : size;
-}
 
 // How a type is stored.
 template <typename T>
@@ -67,15 +29,11 @@ struct Bool {
   static uint8_t To(double value) { return value == 0 ? 0 : 1; }
   static double From(uint8_t stored) { return stored; }
 };
-struct Bfloat16 {
+template <typename Small>
+struct Half {
   using Stored = uint16_t;
-  static uint16_t To(double value) { return ToBfloat16(value); }
-  static double From(uint16_t stored) { return FromBfloat16(stored); }
-};
-struct Float16 {
-  using Stored = uint16_t;
-  static uint16_t To(double value) { return ToFloat16(value); }
-  static double From(uint16_t stored) { return FromFloat16(stored); }
+  static uint16_t To(double value) { return Small::Encode(value); }
+  static double From(uint16_t stored) { return Small::Decode(stored); }
 };
 
 // Calls `f` with the codec of the type.
@@ -97,9 +55,9 @@ auto WithCodec(DataType dtype, const F& f) {
     case DataType::kUint64:
       return f(Integer<uint64_t>());
     case DataType::kFloat16:
-      return f(Float16());
+      return f(Half<conformance::Float16>());
     case DataType::kBfloat16:
-      return f(Bfloat16());
+      return f(Half<conformance::Bfloat16>());
     case DataType::kFloat32:
       return f(Plain<float>());
     case DataType::kFloat64:
