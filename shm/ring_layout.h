@@ -23,14 +23,21 @@
 //     tail - head >  entries   the other side broke the protocol
 //
 // Who is about to sleep writes 1 into its own flag, passes a full fence, looks at the tail once
-// more, and only then waits for its doorbell (an eventfd) and for the session socket's hang-up. Who
-// publishes writes its tail, passes a full fence, and rings if the other's flag is 1. Only the
-// sleeper clears its flag. (Without the fences both may look too early, and the sleeper sleeps for
-// ever: x86 lets a load overtake a store.)
+// more, and only then waits for its end of the doorbell (a pair of stream sockets: any byte is a
+// ring, the hang-up is the end of the other side). Who publishes writes its tail, passes a full
+// fence, and rings if the other's flag is 1. Only the sleeper clears its flag. (Without the fences
+// both may look too early, and the sleeper sleeps for ever: x86 lets a load overtake a store.)
+//
+// The client may have at most `entries` works in flight, so the completion queue always has room.
+// Failures may have to wait for a slot: a client that has taken a completion with a failure passes
+// a full fence and rings if the daemon sleeps, as if it had submitted.
 //
 // The region is part of an arena, so the client's own memory pays for it, and it is sealed and
 // mapped as arenas are. The daemon trusts nothing in it: it reads an index once, and copies an
 // entry before it looks at it.
+//
+// Works and completions mean what they mean on the gRPC lane (tutti/v1/client.proto), and have the
+// same numbers. A completion that has been taken has been acknowledged.
 #pragma once
 
 #include <cstddef>
@@ -96,7 +103,8 @@ struct SubmissionEntry {
 struct CompletionEntry {
   uint64_t serial = 0;
   uint64_t number = 0;
-  // 0: success. Else slot `failure - 1` holds a serialised tutti.v1.Failure of so many bytes.
+  // 0: success. Else slot `failure - 1` holds a serialised tutti.v1.Failure of so many bytes, until
+  // the completion has been taken.
   uint32_t failure = 0;
   uint32_t failure_bytes = 0;
   uint64_t reserved = 0;

@@ -24,10 +24,12 @@ constexpr std::array kSizes = {Suffix{"GiB", 1 << 30}, Suffix{"MiB", 1 << 20},
                                Suffix{"KiB", 1 << 10}};
 constexpr std::array kTimes = {Suffix{"h", 3600 * 1000}, Suffix{"m", 60 * 1000}, Suffix{"s", 1000},
                                Suffix{"ms", 1}};
+constexpr std::array kShortTimes = {Suffix{"s", 1'000'000}, Suffix{"ms", 1000}, Suffix{"us", 1}};
 
 std::vector<Suffix> SuffixesOf(v1::Unit unit) {
   if (unit == v1::UNIT_BYTES) return {kSizes.begin(), kSizes.end()};
   if (unit == v1::UNIT_MILLISECONDS) return {kTimes.begin(), kTimes.end()};
+  if (unit == v1::UNIT_MICROSECONDS) return {kShortTimes.begin(), kShortTimes.end()};
   return {};
 }
 
@@ -43,6 +45,7 @@ std::string ShowNumber(uint64_t number, v1::Unit unit) {
 std::string Example(v1::Unit unit) {
   if (unit == v1::UNIT_BYTES) return "a size such as 64KiB, 512MiB or 16GiB";
   if (unit == v1::UNIT_MILLISECONDS) return "a time such as 250ms, 30s, 5m or 24h";
+  if (unit == v1::UNIT_MICROSECONDS) return "a time such as 20us or 1ms";
   return "a number such as 16";
 }
 
@@ -153,9 +156,9 @@ std::string ShowValue(const SettingField& field, const v1::DaemonConfig& config)
 std::string ShowKind(const SettingField& field) {
   if (field.cpp_type() == SettingField::CPPTYPE_STRING) return "text";
   const v1::Setting& setting = AnnotationOf(field);
-  const char* const kind = setting.unit() == v1::UNIT_BYTES          ? "size"
-                           : setting.unit() == v1::UNIT_MILLISECONDS ? "time"
-                                                                     : "number";
+  const char* const kind = setting.unit() == v1::UNIT_BYTES   ? "size"
+                           : setting.unit() == v1::UNIT_COUNT ? "number"
+                                                              : "time";
   const std::string min = ShowNumber(setting.min(), setting.unit());
   if (setting.max() == 0) return absl::StrCat(kind, ", ", min, " or more");
   return absl::StrCat(kind, ", ", min, " to ", ShowNumber(setting.max(), setting.unit()));

@@ -29,9 +29,12 @@ TEST_CASE("every setting has a default that can be read and lies within its boun
     CHECK((field->cpp_type() == SettingField::CPPTYPE_STRING) ==
           (setting.unit() == v1::UNIT_UNSPECIFIED));
     // Its name says its unit.
-    const bool is_time = setting.unit() == v1::UNIT_MILLISECONDS;
-    CHECK((field->name().size() > 3 && field->name().substr(field->name().size() - 3) == "_ms") ==
-          is_time);
+    const auto ends_with = [&](const std::string& end) {
+      return field->name().size() > end.size() &&
+             field->name().substr(field->name().size() - end.size()) == end;
+    };
+    CHECK(ends_with("_ms") == (setting.unit() == v1::UNIT_MILLISECONDS));
+    CHECK(ends_with("_us") == (setting.unit() == v1::UNIT_MICROSECONDS));
     // No two names are so alike that a slip of the finger could mean either.
     for (const SettingField* other : SettingFields()) {
       if (other != field) CHECK(NearestSetting(other->name()) == other);
@@ -41,6 +44,8 @@ TEST_CASE("every setting has a default that can be read and lies within its boun
 
 TEST_CASE("times take ms, s, m, h; sizes take KiB, MiB, GiB; counts take numbers") {
   CHECK(Read("work_timeout_ms", "250ms") == "work_timeout_ms: 250");
+  CHECK(Read("ring_spin_us", "20us") == "ring_spin_us: 20");
+  CHECK(Read("ring_spin_us", "1ms") == "ring_spin_us: 1000");
   CHECK(Read("work_timeout_ms", "30s") == "work_timeout_ms: 30000");
   CHECK(Read("work_timeout_ms", "5m") == "work_timeout_ms: 300000");
   CHECK(Read("work_timeout_ms", "2h") == "work_timeout_ms: 7200000");
