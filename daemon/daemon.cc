@@ -118,6 +118,7 @@ Daemon::Daemon(const v1::DaemonConfig& config, SocketDirectory directory,
       local_(&workers_, config.worker_threads()),
       core_(ToLimits(config), CoreDependencies()),
       tokens_(&FillRandom),
+      rings_(OptionsOfRings()),
       sessions_(ServicesOfSessions(), config.sessions_max() + kSpareSockets),
       client_service_(ServicesOfCalls()),
       admin_service_(ServicesOfOperators(), Facts()) {}
@@ -134,12 +135,24 @@ Dependencies Daemon::CoreDependencies() {
           .backends = {&local_}};
 }
 
+RingLanes::Options Daemon::OptionsOfRings() {
+  return {.core = &core_,
+          .watcher = loop_.get(),
+          .clock = clock_.get(),
+          .loop = loop_.get(),
+          .spin_us = config_.ring_spin_us(),
+          .end_session = [this](SessionId session, const Failure& failure) {
+            sessions_.End(session, failure);
+          }};
+}
+
 SessionServices Daemon::ServicesOfSessions() {
   return {.core = &core_,
           .loop = loop_.get(),
           .watcher = loop_.get(),
           .clock = clock_.get(),
           .tokens = &tokens_,
+          .rings = &rings_,
           .incarnation = incarnation_,
           .works_in_flight_max = config_.works_in_flight_max(),
           .join_timeout_ms = config_.join_timeout_ms()};
@@ -239,6 +252,7 @@ void Daemon::Dump() const {
 // --- The end ---
 
 void Daemon::Run() {
+  loop_->SetPoller(&rings_);
   loop_->Run();
   stopper_.reset();
   // What workers have posted last is let go of while everything that it refers to is there.

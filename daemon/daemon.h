@@ -22,6 +22,7 @@
 #include "daemon/transport/client_service.h"
 #include "daemon/transport/event_loop.h"
 #include "daemon/transport/grpc_server.h"
+#include "daemon/transport/ring_lanes.h"
 #include "daemon/transport/session_sockets.h"
 #include "daemon/transport/socket_directory.h"
 #include "daemon/transport/token_table.h"
@@ -53,6 +54,7 @@ class Daemon {
   absl::Status StartServing();
   absl::Status WatchSignals();
   Dependencies CoreDependencies();
+  RingLanes::Options OptionsOfRings();
   SessionServices ServicesOfSessions();
   CallServices ServicesOfCalls();
   AdminServices ServicesOfOperators();
@@ -80,6 +82,7 @@ class Daemon {
   LocalBackend local_;
   Core core_;
   TokenTable tokens_;
+  RingLanes rings_;
   SessionSockets sessions_;
   ClientService client_service_;
   AdminService admin_service_;

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 namespace tutti {
 
@@ -57,6 +58,14 @@ class RingProducer {
     return Push::kDone;
   }
 
+  // How many entries the consumer has ever taken; nothing if it claims more than were put.
+  std::optional<uint64_t> Taken() {
+    const uint64_t head = Memory::Load(queue_.head);
+    if (tail_ - head > queue_.count) return std::nullopt;
+    head_ = head;
+    return head;
+  }
+
   // After one or more TryPush: is the consumer to be woken by its doorbell?
   bool MustRing() const {
     Memory::Fence();
@@ -79,17 +88,25 @@ class RingConsumer {
     kEmpty,
     kBroken,  // the producer claims to have put more than fits
   };
-  // Copies the oldest entry out. Only the copy may be looked at: the producer, if it is hostile,
-  // changes the original at any time.
-  Pop TryPop(Entry* entry) {
+  // Copies the oldest entry out, and leaves it in the queue. Only the copy may be looked at: the
+  // producer, if it is hostile, changes the original at any time.
+  Pop TryPeek(Entry* entry) {
     if (head_ == tail_) {
       tail_ = Memory::Load(queue_.tail);
       if (tail_ - head_ > queue_.count) return Pop::kBroken;
       if (tail_ == head_) return Pop::kEmpty;
     }
     *entry = queue_.entries[head_ & (queue_.count - 1)];
-    Memory::Store(queue_.head, ++head_);
     return Pop::kDone;
+  }
+  // Takes it. REQUIRES: the last TryPeek returned kDone
+  void Advance() { Memory::Store(queue_.head, ++head_); }
+
+  // Both at once.
+  Pop TryPop(Entry* entry) {
+    const Pop popped = TryPeek(entry);
+    if (popped == Pop::kDone) Advance();
+    return popped;
   }
 
   // Before waiting for the doorbell. False: something came meanwhile, so don't; either way Awake

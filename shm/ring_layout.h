@@ -55,6 +55,7 @@ struct RingHeader {
   uint32_t completion_bytes = 0;
   uint32_t failure_slots = 0;
   uint32_t failure_bytes = 0;
+  uint32_t reserved = 0;
 };
 
 // More than a session may have in flight by default is never of use.

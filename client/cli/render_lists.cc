@@ -57,6 +57,11 @@ std::string RenderSessions(const v1::ListSessionsResponse& sessions, const Style
   if (sessions.left_out() > 0) {
     absl::StrAppend(&text, "and ", sessions.left_out(), " more sessions\n");
   }
+  for (const v1::SessionSummary& session : sessions.sessions()) {
+    if (session.no_ring().empty()) continue;
+    absl::StrAppend(&text, "session ", session.id(), " is not on the ring: ",
+                    Escaped(session.no_ring()), "\n");
+  }
   return text;
 }
 

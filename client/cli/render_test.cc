@@ -239,7 +239,7 @@ TEST_CASE("sessions") {
       uid: 1000
       namespace: "default"
       label: "trainer-0"
-      lane: "grpc"
+      lane: "ring"
       arenas: 2
       arena_bytes: 69206016
       memberships: 1
@@ -248,13 +248,16 @@ TEST_CASE("sessions") {
       age_ms: 61000
     }
     sessions { id: 12 uid: 65534 namespace: "job" label: "x" lane: "none" age_ms: 5 }
+    sessions { id: 13 uid: 65534 label: "y" lane: "grpc" age_ms: 5 no_ring: "no\tmemory" }
     left_out: 3
   )pb");
   CHECK(RenderSessions(sessions, {}) ==
         R"(ID PID   UID LANE ARENAS  BYTES SEATS PENDING WORKS   AGE NAMESPACE/LABEL
- 1 801  1000 grpc      2 66 MiB     1       1   12k 1m01s trainer-0
+ 1 801  1000 ring      2 66 MiB     1       1   12k 1m01s trainer-0
 12   - 65534 none      0    0 B     0       0     0  5 ms job/x
+13   - 65534 grpc      0    0 B     0       0     0  5 ms y
 and 3 more sessions
+session 13 is not on the ring: no\x09memory
 )");
   CHECK(RenderSessions({}, {}) == "no sessions\n");
 }

@@ -25,6 +25,9 @@ struct ClientOptions {
   std::string socket_dir;
   // Groups are scoped by it. Empty: $TUTTI_NAMESPACE, else "default".
   std::string name_space;
+  // How operations reach the daemon: "ring" (shared memory), "grpc", or "auto": the ring if it can
+  // be had, which `tutti sessions` tells. Empty: $TUTTI_LANE, else "auto".
+  std::string lane;
   // What status shows for this process. Empty: the name of the program.
   std::string label;
 };

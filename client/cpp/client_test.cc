@@ -16,11 +16,16 @@ namespace {
 
 using Mind = FakeDaemon::Mind;
 
-std::unique_ptr<Client> MustConnect(const FakeDaemon& daemon) {
-  auto client = Client::Connect({.socket_dir = daemon.dir(), .name_space = "job", .label = "test"});
+std::unique_ptr<Client> MustConnectOn(const std::string& lane, const FakeDaemon& daemon) {
+  auto client = Client::Connect(
+      {.socket_dir = daemon.dir(), .name_space = "job", .lane = lane, .label = "test"});
   INFO(client.status().ToString());
   REQUIRE(client.ok());
   return *std::move(client);
+}
+
+std::unique_ptr<Client> MustConnect(const FakeDaemon& daemon) {
+  return MustConnectOn("auto", daemon);
 }
 
 Group MustJoin(Client* client) {
@@ -74,6 +79,23 @@ TEST_CASE("who is refused is told why") {
 
   CHECK(Client::Connect({.socket_dir = "/nonexistent"}).status().code() ==
         absl::StatusCode::kUnavailable);
+}
+
+TEST_CASE("a client without a ring says why, unless it was to be the ring") {
+  FakeDaemon daemon({.arenas_max = 1});
+  MustConnect(daemon);
+  CHECK(daemon.no_ring() == "no rings here");
+  CHECK(daemon.arenas() == 0);
+
+  MustConnectOn("grpc", daemon);
+  CHECK(daemon.no_ring() == "TUTTI_LANE=grpc");
+
+  const auto ring = Client::Connect({.socket_dir = daemon.dir(), .lane = "ring"});
+  CHECK(ring.status().code() == absl::StatusCode::kUnimplemented);
+  CHECK(ring.status().message() ==
+        "the ring can't be had: no rings here (TUTTI_LANE=auto falls back to gRPC)");
+  const auto other = Client::Connect({.socket_dir = daemon.dir(), .lane = "rung"});
+  CHECK(other.status().message() == "there is no lane 'rung': TUTTI_LANE is auto, ring or grpc");
 }
 
 TEST_CASE("a join that fails brings the whole failure") {

@@ -11,6 +11,9 @@
 #include "base/socket_paths.h"
 #include "base/version.h"
 #include "client/cpp/fork.h"
+#include "client/cpp/ring_lane.h"
+#include "client/cpp/ring_setup.h"
+#include "client/cpp/stream_lane.h"
 #include "shm/arena.h"
 
 namespace tutti {
@@ -24,12 +27,21 @@ constexpr std::chrono::seconds kReplyTimeout(10);
 // The daemon maps arenas at 85 ms per GiB, one after the other.
 constexpr std::chrono::seconds kArenaTimeout(60);
 
+// What Open.no_ring may have.
+constexpr size_t kNoRingBytesMax = 256;
+
 constexpr absl::Duration kLeaveTimeout = absl::Seconds(10);
 
 std::string NameSpaceOf(const ClientOptions& options) {
   if (!options.name_space.empty()) return options.name_space;
   const char* const from_environment = std::getenv("TUTTI_NAMESPACE");
   return from_environment == nullptr ? "" : from_environment;
+}
+
+std::string LaneOf(const ClientOptions& options) {
+  if (!options.lane.empty()) return options.lane;
+  const char* const from_environment = std::getenv("TUTTI_LANE");
+  return from_environment == nullptr || *from_environment == '\0' ? "auto" : from_environment;
 }
 
 Failure FailureOf(const absl::Status& status) {
@@ -76,19 +88,57 @@ std::optional<Failure> Connection::Start(const ClientOptions& options) {
   session_id_ = welcome.session_id();
   join_timeout_ = absl::Milliseconds(static_cast<int64_t>(welcome.join_timeout_ms()));
   rpc_ = std::make_unique<Rpc>(MakeChannel(ClientSocketPath(socket_dir_)), welcome.token());
-  lane_ = std::make_unique<Lane>(
-      Lane::Options{.rpc = rpc_.get(),
-                    .in_flight_max = welcome.works_in_flight_max(),
-                    .ended = [this](const Failure& reason) { End(reason); }});
-  std::optional<Failure> lost;
+  return StartLane(LaneOf(options), welcome);
+}
+
+std::optional<Failure> Connection::StartLane(const std::string& choice,
+                                             const v1::Welcome& welcome) {
+  if (choice != "auto" && choice != "ring" && choice != "grpc") {
+    return Failure{.cause = Cause::kInvalid,
+                   .message = absl::StrCat("there is no lane '", choice,
+                                           "': TUTTI_LANE is auto, ring or grpc")};
+  }
+  if (choice == "grpc") return StartStream(welcome, "TUTTI_LANE=grpc");
+  const std::optional<Failure> failure = StartRing(welcome);
+  if (!failure.has_value()) return std::nullopt;
   {
     const MutexLock lock(&mutex_);
-    started_ = true;
-    lost = end_;
+    if (end_.has_value()) return failure;
   }
+  if (choice == "ring") {
+    return Failure{.cause = failure->cause,
+                   .message = absl::StrCat("the ring can't be had: ", failure->message,
+                                           " (TUTTI_LANE=auto falls back to gRPC)")};
+  }
+  return StartStream(welcome, failure->message.substr(0, kNoRingBytesMax));
+}
+
+std::optional<Failure> Connection::StartRing(const v1::Welcome& welcome) {
+  Result<RingLane::Options> ring =
+      MakeRing(this, socket_.get(), welcome.works_in_flight_max());
+  if (!ring.ok()) return ring.failure();
+  ring->pool = pool_;
+  ring->broken = [this](const Failure& reason) { End(reason); };
+  return SetLane(std::make_shared<RingLane>(std::move(*ring)));
+}
+
+std::optional<Failure> Connection::StartStream(const v1::Welcome& welcome,
+                                               const std::string& no_ring) {
+  const auto lane = std::make_shared<StreamLane>(
+      StreamLane::Options{.rpc = rpc_.get(),
+                          .in_flight_max = welcome.works_in_flight_max(),
+                          .no_ring = no_ring,
+                          .ended = [this](const Failure& reason) { End(reason); }});
+  if (std::optional<Failure> lost = SetLane(lane)) return lost;
+  return lane->WaitAttached(kReplyTimeout);
+}
+
+std::optional<Failure> Connection::SetLane(std::shared_ptr<Lane> lane) {
+  lane_ = std::move(lane);
   // The socket may have hung up before there was a lane to tell.
-  if (lost.has_value()) return lost;
-  return lane_->WaitAttached(kReplyTimeout);
+  const MutexLock lock(&mutex_);
+  started_ = true;
+  return end_;
 }
 
 void Connection::Close() {
@@ -148,9 +198,9 @@ std::optional<Failure> Connection::Leave(uint64_t membership) {
   return rpc_->Leave(request, kLeaveTimeout);
 }
 
-void Connection::Submit(v1::Work work, std::shared_ptr<PendingWork> pending) {
+void Connection::Submit(const Request& request, std::shared_ptr<PendingWork> pending) {
   if (std::optional<Failure> forked = Forked()) return pending->Complete(std::move(forked));
-  lane_->Submit(std::move(work), std::move(pending));
+  lane_->Submit(request, std::move(pending));
 }
 
 Result<ArenaSource::Arena> Connection::Make(size_t size_bytes) {

@@ -48,7 +48,7 @@ class Connection final : private ArenaSource {
 
   Result<v1::JoinGroupResponse> Join(const v1::JoinGroupRequest& request, absl::Duration timeout);
   std::optional<Failure> Leave(uint64_t membership);
-  void Submit(v1::Work work, std::shared_ptr<PendingWork> pending);
+  void Submit(const Request& request, std::shared_ptr<PendingWork> pending);
 
   uint64_t session_id() const { return session_id_; }
   // Of joins that set none; zero if the daemon has not said.
@@ -59,6 +59,12 @@ class Connection final : private ArenaSource {
 
   // Says Hello, and starts the rest.
   std::optional<Failure> Start(const ClientOptions& options);
+  // Makes the lane that `choice` (ClientOptions::lane) asks for.
+  std::optional<Failure> StartLane(const std::string& choice, const v1::Welcome& welcome);
+  std::optional<Failure> StartRing(const v1::Welcome& welcome);
+  std::optional<Failure> StartStream(const v1::Welcome& welcome, const std::string& no_ring);
+  // Sets lane_, unless the session has ended meanwhile.
+  std::optional<Failure> SetLane(std::shared_ptr<Lane> lane);
   // The session is over. From the threads of socket and lane, and from Close.
   void End(const Failure& reason);
 
@@ -80,7 +86,8 @@ class Connection final : private ArenaSource {
   std::shared_ptr<ArenaPool> pool_;
   std::unique_ptr<SessionSocket> socket_;
   std::unique_ptr<Rpc> rpc_;
-  std::unique_ptr<Lane> lane_;
+  // Shared with its works.
+  std::shared_ptr<Lane> lane_;
 };
 
 }  // namespace client

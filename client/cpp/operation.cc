@@ -14,8 +14,7 @@
 #include "client/cpp/arena_pool.h"
 #include "client/cpp/connection.h"
 #include "client/cpp/pending_work.h"
-#include "proto/convert.h"
-#include "tutti/v1/client.pb.h"
+#include "client/cpp/request.h"
 
 namespace tutti {
 inline namespace client {
@@ -122,19 +121,20 @@ std::optional<Failure> Check(const Connection& connection, const Operation& oper
   return std::nullopt;
 }
 
-void SetSpan(const Tensor& tensor, v1::Span* span) {
+RingSpan SpanOf(const Tensor& tensor) {
   const Block& block = *tensor.block();
-  span->set_arena(block.arena());
-  span->set_offset(block.offset() + static_cast<uint64_t>(tensor.bytes() - block.data()));
-  span->set_length(tensor.size_bytes());
+  return {.arena = block.arena(),
+          .offset = block.offset() + static_cast<uint64_t>(tensor.bytes() - block.data()),
+          .length = tensor.size_bytes()};
 }
 
 void AddSpans(const TensorList& refs, const std::vector<size_t>& places, const Tensor& block,
-              google::protobuf::RepeatedPtrField<v1::Span>* spans) {
-  spans->Reserve(static_cast<int>(refs.size()));
+              Spans* spans) {
+  spans->reserve(refs.size());
   for (size_t i = 0; i < refs.size(); ++i) {
     const TensorRef& ref = refs[i];
-    SetSpan(ref.is_plain() ? block.Slice(places[i], ref.size_bytes()) : ref.tensor(), spans->Add());
+    spans->push_back(
+        SpanOf(ref.is_plain() ? block.Slice(places[i], ref.size_bytes()) : ref.tensor()));
   }
 }
 
@@ -172,8 +172,8 @@ void KeepTensors(const TensorList& refs, std::vector<Tensor>* tensors) {
   }
 }
 
-// Names the tensors in `work`, and has `pending` keep what it needs. On failure neither has any.
-std::optional<Failure> AddTensors(const Seat& seat, const Operation& operation, v1::Work* work,
+// Names the tensors in `request`, and has `pending` keep what it needs. On failure neither has any.
+std::optional<Failure> AddTensors(const Seat& seat, const Operation& operation, Request* request,
                                   PendingWork::Options* pending) {
   Connection* const connection = seat.connection.get();
   if (std::optional<Failure> failure = Check(*connection, operation)) return failure;
@@ -188,8 +188,8 @@ std::optional<Failure> AddTensors(const Seat& seat, const Operation& operation, 
     CopyIn(operation, staging);
     pending->copy_back = CopyBack(operation, staging);
   }
-  AddSpans(operation.inputs, staging.inputs, staging.block, work->mutable_inputs());
-  AddSpans(operation.outputs, staging.outputs, staging.block, work->mutable_outputs());
+  AddSpans(operation.inputs, staging.inputs, staging.block, &request->inputs);
+  AddSpans(operation.outputs, staging.outputs, staging.block, &request->outputs);
   KeepTensors(operation.inputs, &pending->tensors);
   KeepTensors(operation.outputs, &pending->tensors);
   return std::nullopt;
@@ -198,13 +198,12 @@ std::optional<Failure> AddTensors(const Seat& seat, const Operation& operation, 
 }  // namespace
 
 Work Submit(const Seat& seat, const Operation& operation) {
-  v1::Work work;
-  work.set_membership(seat.membership);
-  work.set_kind(ToProto(operation.kind));
-  work.set_dtype(ToProto(DtypeOf(operation)));
-  work.set_op(ToProto(operation.op));
-  work.set_root(operation.root);
-  work.set_timeout_ms(ToMilliseconds(operation.timeout));
+  Request request{.membership = seat.membership,
+                  .kind = operation.kind,
+                  .dtype = DtypeOf(operation),
+                  .op = operation.op,
+                  .root = operation.root,
+                  .timeout_ms = ToMilliseconds(operation.timeout)};
 
   const absl::Duration timeout =
       operation.timeout > absl::ZeroDuration() ? operation.timeout : seat.work_timeout;
@@ -212,10 +211,10 @@ Work Submit(const Seat& seat, const Operation& operation) {
       .group = seat.group,
       .epoch = seat.epoch,
       .patience = timeout > absl::ZeroDuration() ? timeout + kGrace : kWaitMax};
-  options.refused = AddTensors(seat, operation, &work, &options);
+  options.refused = AddTensors(seat, operation, &request, &options);
 
   auto pending = std::make_shared<PendingWork>(std::move(options));
-  seat.connection->Submit(std::move(work), pending);
+  seat.connection->Submit(request, pending);
   return Work(std::move(pending));
 }
 

@@ -13,11 +13,16 @@ inline namespace client {
 PendingWork::PendingWork(Options options)
     : patience_(options.patience), fork_count_(ForkCount()), options_(std::move(options)) {}
 
+void PendingWork::Refuse(Failure failure) {
+  if (!options_.refused.has_value()) options_.refused = std::move(failure);
+}
+
 void PendingWork::Complete(std::optional<Failure> failure) {
-  std::vector<Tensor> tensors;  // dropped after the lock: that may take the arena pool's
+  // Dropped after the lock: that may take the arena pool's.
+  std::vector<Tensor> tensors;
+  std::shared_ptr<const Block> kept;
   const std::lock_guard lock(mutex_);
   if (done_) return;
-  done_ = true;
   failure_ = options_.refused.has_value() ? std::move(options_.refused) : std::move(failure);
   if (failure_.has_value()) {
     options_.copy_back = nullptr;
@@ -28,6 +33,8 @@ void PendingWork::Complete(std::optional<Failure> failure) {
   }
   completed_at_ = RealClock().Now();
   tensors = std::move(options_.tensors);
+  kept = std::move(kept_);
+  done_.store(true, std::memory_order_release);
   changed_.notify_all();
 }
 
@@ -48,10 +55,15 @@ std::optional<Failure> PendingWork::Wait() {
 
 bool PendingWork::WaitFor(absl::Duration timeout) {
   if (ForkedSince(fork_count_).has_value()) return true;  // Wait says why
-  std::unique_lock lock(mutex_);
-  const auto deadline =
+  if (is_done()) return true;
+  const Deadline deadline =
       std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(std::min(timeout, kWaitMax));
-  return changed_.wait_until(lock, deadline, [this] { return done_; });
+  if (source_ != nullptr) {
+    source_->WaitFor(*this, deadline);
+    return is_done();
+  }
+  std::unique_lock lock(mutex_);
+  return changed_.wait_until(lock, deadline, [this] { return is_done(); });
 }
 
 MonotonicTime PendingWork::completed_at() {

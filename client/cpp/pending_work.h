@@ -3,8 +3,11 @@
 // Thread-safe. Shared by the user's handles and, until it completes, the work queue.
 #pragma once
 
+#include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -20,6 +23,21 @@ inline namespace client {
 
 // Longer than any deadline that a daemon allows by default: no wait is without an end.
 inline constexpr absl::Duration kWaitMax = absl::Hours(25);
+
+class Block;
+class PendingWork;
+
+using Deadline = std::chrono::steady_clock::time_point;
+
+// A lane without a thread of its own: completions are taken by those who wait. Thread-safe.
+class CompletionSource {
+ public:
+  virtual ~CompletionSource() = default;
+
+  // Returns when `work` is done, or at `deadline`; even if that is past, after a look at what there
+  // is.
+  virtual void WaitFor(const PendingWork& work, Deadline deadline) = 0;
+};
 
 class PendingWork {
  public:
@@ -40,25 +58,35 @@ class PendingWork {
 
   explicit PendingWork(Options options);
 
+  // Before it is submitted, by the thread that does.
+  void SetSource(std::shared_ptr<CompletionSource> source) { source_ = std::move(source); }
+  void Keep(std::shared_ptr<const Block> block) { kept_ = std::move(block); }
+  // As Options::refused, unless that is set.
+  void Refuse(Failure failure);
+
   // The verdict has arrived. Later ones are ignored: the first one wins.
   void Complete(std::optional<Failure> failure);
 
   std::optional<Failure> Wait();
   bool WaitFor(absl::Duration timeout);
   MonotonicTime completed_at();
+  bool is_done() const { return done_.load(std::memory_order_acquire); }
 
   absl::Duration patience() const { return patience_; }
 
  private:
   const absl::Duration patience_;
   const uint32_t fork_count_;
-  std::mutex mutex_;  // not base/mutex.h: timed waits, on the monotonic clock
+  // Null if verdicts come by themselves.
+  std::shared_ptr<CompletionSource> source_;
+  std::atomic<bool> done_ = false;  // written under mutex_
+  std::mutex mutex_;                // not base/mutex.h: timed waits, on the monotonic clock
   std::condition_variable changed_;
   // Guarded by mutex_.
-  bool done_ = false;
   std::optional<Failure> failure_;
   MonotonicTime completed_at_;
   Options options_;
+  std::shared_ptr<const Block> kept_;
 };
 
 }  // namespace client

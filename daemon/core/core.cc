@@ -336,6 +336,17 @@ void Core::ReleaseArena(SessionId session, ArenaId arena, DoneCallback done) {
   impl_->ReleaseArena(session, arena, std::move(done));
 }
 
+Result<ArenaView> Core::View(SessionId session, const Span& span) const {
+  impl_->CheckThread();
+  const Session* const found = impl_->Find(session);
+  if (found == nullptr) return NoSession(session);
+  ArenaView view;
+  const Result<std::byte*> data = found->arenas().Resolve(span, &view.keep);
+  if (!data.ok()) return data.failure();
+  view.data = *data;
+  return view;
+}
+
 JoinId Core::Join(SessionId session, const JoinRequest& request, JoinCallback done) {
   impl_->CheckThread();
   Session* const found = impl_->Find(session);

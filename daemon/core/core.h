@@ -9,6 +9,7 @@
 // Before it is destroyed, workers and mapper must have run out of tasks.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -26,6 +27,7 @@
 #include "daemon/core/process.h"
 #include "daemon/core/requests.h"
 #include "daemon/core/snapshot.h"
+#include "shm/mapping.h"
 
 namespace tutti {
 
@@ -48,6 +50,12 @@ struct Dependencies {
 struct ArenaOffer {
   ArenaId arena = 0;
   int fd = -1;
+};
+
+// Bytes of a session's arena, which stay mapped while `keep` lives.
+struct ArenaView {
+  std::byte* data = nullptr;
+  std::shared_ptr<const Mapping> keep;
 };
 
 // The group is ready.
@@ -88,6 +96,10 @@ class Core {
   // The client has allocated and mapped: verifies that, maps, seals; then works may name it. Fails
   // with kInvalid (blocks missing: the client must fallocate), kNotFound.
   void ArenaMapped(SessionId session, ArenaId arena, DoneCallback done);
+
+  // Finds the bytes of a span, for the lanes. Fails with kInvalid (no such arena, not ready, out of
+  // bounds), kNotFound.
+  Result<ArenaView> View(SessionId session, const Span& span) const;
 
   // The client needs it no more. `done` runs when it is unmapped, after the works that name it.
   void ReleaseArena(SessionId session, ArenaId arena, DoneCallback done);

@@ -26,6 +26,9 @@ class Lane {
   // "grpc" or "ring".
   virtual std::string_view name() const = 0;
 
+  // Why it is not the ring, for people; empty if its client has not said.
+  virtual std::string_view no_ring() const { return {}; }
+
   // Tells the client. The core keeps the completion until it is acknowledged, so a lane may lose
   // it.
   virtual void Deliver(const Completion& completion) = 0;

@@ -116,6 +116,7 @@ SessionSnapshot Session::Show() const {
           .label = info_.label,
           .client_version = info_.client_version,
           .lane = std::string(lane_ == nullptr ? "none" : lane_->name()),
+          .no_ring = std::string(lane_ == nullptr ? "" : lane_->no_ring()),
           .arenas = static_cast<uint32_t>(arenas_.count()),
           .arena_bytes = arenas_.bytes(),
           .memberships = static_cast<uint32_t>(memberships_.size()),

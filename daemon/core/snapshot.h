@@ -99,7 +99,8 @@ struct SessionSnapshot {
   std::string name_space;
   std::string label;
   std::string client_version;
-  std::string lane;  // "none" while not attached
+  std::string lane;     // "none" while not attached
+  std::string no_ring;  // why it is not the ring, if the client says so
   uint32_t arenas = 0;
   uint64_t arena_bytes = 0;
   uint32_t memberships = 0;

@@ -22,6 +22,9 @@ constexpr size_t kTasksPerTurn = 256;
 constexpr size_t kTimersPerTurn = 256;
 constexpr size_t kEventsPerTurn = 64;
 
+// While there is something in memory: to ask the kernel costs as much as a turn without it.
+constexpr int kTurnsPerEventPoll = 8;
+
 // No watch has it.
 constexpr WatchId kWakeId = 0;
 
@@ -113,12 +116,23 @@ void EventLoop::Unwatch(WatchId watch) {
 void EventLoop::Run() {
   thread_ = pthread_self();
   stopping_ = false;
+  int busy_turns = 0;
   while (!stopping_) {
     RunTimers();
     RunTasks();
-    Poll();
+    const bool busy = PollMemory();
+    if (busy && ++busy_turns < kTurnsPerEventPoll) continue;
+    busy_turns = 0;
+    PollDescriptors(!busy);
   }
 }
+
+void EventLoop::SetPoller(Poller* poller) {
+  TUTTI_CHECK(IsCurrent());
+  poller_ = poller;
+}
+
+bool EventLoop::PollMemory() { return poller_ != nullptr && poller_->Poll(); }
 
 void EventLoop::Stop() {
   Post([this] { stopping_ = true; });
@@ -168,9 +182,9 @@ void EventLoop::ClearWake() const {
   [[maybe_unused]] const ssize_t taken = read(wake_.get(), &count, sizeof(count));
 }
 
-void EventLoop::Poll() {
+void EventLoop::PollDescriptors(bool may_sleep) {
   int timeout_ms = 0;
-  if (running_.empty() && !stopping_) {
+  if (may_sleep && running_.empty() && !stopping_) {
     MutexLock lock(&mutex_);
     // Decided under the lock, so that a task is either seen here or finds `sleeping_` set.
     sleeping_ = posted_.empty();

@@ -26,6 +26,7 @@
 #include "base/task_runner.h"
 #include "base/unique_fd.h"
 #include "daemon/transport/fd_watcher.h"
+#include "daemon/transport/poller.h"
 
 namespace tutti {
 
@@ -45,6 +46,10 @@ class EventLoop final : public SequencedTaskRunner, public FdWatcher {
   absl::StatusOr<WatchId> Watch(int fd, uint32_t events,
                                 std::function<void(uint32_t ready)> callback) override;
   void Unwatch(WatchId watch) override;
+
+  // Looks at `poller`, too, from now on; it must outlive Run. While it is busy the loop does not
+  // sleep, and looks at descriptors every few turns only.
+  void SetPoller(Poller* poller);
 
   // Runs until Stop. May be called again.
   void Run();
@@ -66,7 +71,8 @@ class EventLoop final : public SequencedTaskRunner, public FdWatcher {
 
   bool RunTasks();
   void RunTimers();
-  void Poll();
+  bool PollMemory();
+  void PollDescriptors(bool may_sleep);
   int TimeoutMs() const;
   void ClearWake() const;
 
@@ -86,6 +92,7 @@ class EventLoop final : public SequencedTaskRunner, public FdWatcher {
   std::multimap<MonotonicTime, std::function<void()>> timers_;
   std::unordered_map<WatchId, Watched> watches_;
   WatchId last_watch_ = 0;
+  Poller* poller_ = nullptr;
   bool stopping_ = false;
 };
 

@@ -11,7 +11,7 @@
 #include "base/failpoint.h"
 #include "base/log.h"
 #include "base/version.h"
-#include "proto/convert.h"
+#include "daemon/transport/short_failure.h"
 #include "shm/packet.h"
 
 namespace tutti {
@@ -23,25 +23,11 @@ constexpr int kPacketsPerTurn = 16;
 // More than a socket's queue holds: what a process sent before it ended is all read.
 constexpr int kPacketsAtEnd = 1024;
 
-// A reply is one packet. What does not fit are lists of ranks and long names.
-constexpr size_t kMessageBytesMax = 1024;
+// A reply is one packet, and a failure not all of it.
+constexpr size_t kFailureBytesMax = kPacketBytesMax / 2;
 
 Failure ProtocolFailure(std::string message) {
   return {.cause = Cause::kProtocol, .message = std::move(message)};
-}
-
-v1::Failure ToShortProto(const Failure& failure) {
-  v1::Failure proto = ToProto(failure);
-  if (proto.ByteSizeLong() <= kPacketBytesMax / 2) return proto;
-  proto.clear_culprits();
-  proto.clear_missing();
-  if (proto.message().size() > kMessageBytesMax) {
-    // Not in the middle of a character.
-    size_t end = kMessageBytesMax;
-    while (end > 0 && (static_cast<unsigned char>(proto.message()[end]) & 0xC0) == 0x80) --end;
-    proto.mutable_message()->resize(end);
-  }
-  return proto;
 }
 
 // A socket that is closed with packets unread resets its peer, which then would not see our last
@@ -157,6 +143,8 @@ void SessionSocket::Handle(const v1::SessionRequest& request) {
       reply.mutable_arena_released()->set_arena(arena);
       return services_->core->ReleaseArena(session_, arena, ReplyWhenDone(std::move(reply)));
     }
+    case v1::SessionRequest::kCreateRing:
+      return HandleCreateRing(id, request.create_ring());
     case v1::SessionRequest::kGoodbye:
       return Close(SessionEnd::kGoodbye);
     case v1::SessionRequest::REQUEST_NOT_SET:
@@ -204,6 +192,17 @@ void SessionSocket::HandleCreateArena(uint64_t request_id, uint64_t size_bytes) 
   Reply(reply, offer->fd);
 }
 
+void SessionSocket::HandleCreateRing(uint64_t request_id, const v1::CreateRing& request) {
+  const Result<RingLanes::Made> made = services_->rings->Create(session_, request);
+  if (!made.ok()) return ReplyFailure(request_id, made.failure());
+  v1::SessionReply reply;
+  reply.set_request_id(request_id);
+  v1::RingCreated* const created = reply.mutable_ring_created();
+  created->set_last_received(made->last_received);
+  created->set_spin_us(services_->rings->spin_us());
+  Reply(reply, made->doorbell.get());
+}
+
 DoneCallback SessionSocket::ReplyWhenDone(v1::SessionReply success) {
   return [weak = weak_from_this(),
           success = std::move(success)](const std::optional<Failure>& failure) {
@@ -217,7 +216,7 @@ DoneCallback SessionSocket::ReplyWhenDone(v1::SessionReply success) {
 void SessionSocket::ReplyFailure(uint64_t request_id, const Failure& failure) {
   v1::SessionReply reply;
   reply.set_request_id(request_id);
-  *reply.mutable_failure() = ToShortProto(failure);
+  *reply.mutable_failure() = ToShortProto(failure, kFailureBytesMax);
   Reply(reply);
 }
 
@@ -255,6 +254,8 @@ void SessionSocket::Close(SessionEnd end) {
   services_->watcher->Unwatch(std::exchange(socket_watch_, 0));
   services_->watcher->Unwatch(std::exchange(process_watch_, 0));
   if (session_ != 0) {
+    // What it has submitted before it ended counts.
+    services_->rings->TakeRest(session_);
     services_->tokens->Revoke(session_);
     services_->core->CloseSession(session_, end);
   }

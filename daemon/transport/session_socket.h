@@ -24,6 +24,7 @@
 #include "daemon/core/ids.h"
 #include "daemon/transport/fd_watcher.h"
 #include "daemon/transport/peer_process.h"
+#include "daemon/transport/ring_lanes.h"
 #include "daemon/transport/token_table.h"
 #include "tutti/v1/session.pb.h"
 
@@ -36,6 +37,7 @@ struct SessionServices {
   FdWatcher* watcher = nullptr;
   const Clock* clock = nullptr;
   TokenTable* tokens = nullptr;
+  RingLanes* rings = nullptr;
   // Of Hellos that have not come; SessionSockets has it.
   DeadlineQueue* hellos = nullptr;
   // 16 random bytes that name this run of the daemon.
@@ -74,6 +76,7 @@ class SessionSocket : public std::enable_shared_from_this<SessionSocket> {
   void Handle(const v1::SessionRequest& request);
   void HandleHello(uint64_t request_id, const v1::Hello& hello);
   void HandleCreateArena(uint64_t request_id, uint64_t size_bytes);
+  void HandleCreateRing(uint64_t request_id, const v1::CreateRing& request);
   DoneCallback ReplyWhenDone(v1::SessionReply success);
   void ReplyFailure(uint64_t request_id, const Failure& failure);
   void Reply(const v1::SessionReply& reply, int fd = -1);

@@ -61,11 +61,19 @@ class ManualWatcher final : public FdWatcher {
 
 struct World {
   explicit World(size_t sockets_max = 100)
-      : sockets({.core = test.core.get(),
+      : rings({.core = test.core.get(),
+               .watcher = &watcher,
+               .clock = &test.clock,
+               .loop = &test.loop,
+               .spin_us = 5,
+               .end_session = [this](SessionId session,
+                                     const Failure& failure) { sockets.End(session, failure); }}),
+        sockets({.core = test.core.get(),
                  .loop = &test.loop,
                  .watcher = &watcher,
                  .clock = &test.clock,
                  .tokens = &tokens,
+                 .rings = &rings,
                  .incarnation = "0123456789abcdef",
                  .works_in_flight_max = 16,
                  .join_timeout_ms = 17},
@@ -83,6 +91,7 @@ struct World {
   ManualWatcher watcher;
   int drawn = 0;
   TokenTable tokens{[this](void* bytes, size_t size) { memset(bytes, ++drawn, size); }};
+  RingLanes rings;
   SessionSockets sockets;
 };
 

@@ -303,6 +303,7 @@ v1::ListSessionsResponse ShowSessions(const SnapshotView& view,
     summary.set_label(session.label);
     summary.set_client_version(session.client_version);
     summary.set_lane(session.lane);
+    summary.set_no_ring(session.no_ring);
     summary.set_arenas(session.arenas);
     summary.set_arena_bytes(session.arena_bytes);
     summary.set_memberships(session.memberships);

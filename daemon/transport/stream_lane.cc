@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "base/failpoint.h"
+#include "daemon/core/limits.h"
 #include "daemon/transport/auth.h"
 #include "daemon/transport/grpc_order.h"
 #include "daemon/transport/request_convert.h"
@@ -49,7 +51,7 @@ StreamLane::StreamLane(const CallServices* services, grpc::CallbackServerContext
 StreamLane::Item StreamLane::ToItem(const v1::AttachRequest& request) {
   switch (request.request_case()) {
     case v1::AttachRequest::kOpen:
-      return OpenRequest{request.open().acknowledged()};
+      return OpenRequest{request.open().acknowledged(), request.open().no_ring()};
     case v1::AttachRequest::kWork:
       return FromProto(request.work());
     case v1::AttachRequest::kAcknowledge:
@@ -115,8 +117,13 @@ void StreamLane::HandleOpen(const OpenRequest& open) {
   }
   const std::optional<SessionId> session = services_->tokens->Find(token_);
   if (!session.has_value()) return EndUnauthenticated();
+  if (open.no_ring.size() > kNameBytesMax) {
+    return EndWith({.cause = Cause::kProtocol,
+                    .message = absl::StrCat("Open.no_ring has at most ", kNameBytesMax, " bytes")});
+  }
   session_ = *session;
   attached_ = true;
+  no_ring_ = open.no_ring;
   // Completions that this delivers wait in the outbox until Opened has gone ahead.
   const Result<WorkNumber> last_received =
       services_->core->Attach(session_, this, open.acknowledged);

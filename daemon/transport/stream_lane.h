@@ -60,12 +60,14 @@ class StreamLane final : public grpc::ServerBidiReactor<v1::AttachRequest, v1::A
   void OnDone() override;
 
   std::string_view name() const override { return "grpc"; }
+  std::string_view no_ring() const override { return no_ring_; }
   void Deliver(const Completion& completion) override;
   void Close(const Failure& reason) override;
 
  private:
   struct OpenRequest {
     uint64_t acknowledged = 0;
+    std::string no_ring;
   };
   struct AcknowledgeRequest {
     uint64_t through = 0;
@@ -110,6 +112,7 @@ class StreamLane final : public grpc::ServerBidiReactor<v1::AttachRequest, v1::A
   // Of the control loop.
   SessionId session_ = 0;
   bool attached_ = false;
+  std::string no_ring_;
 
   Mutex mutex_;
   std::vector<Item> inbox_ ABSL_GUARDED_BY(mutex_);

@@ -102,6 +102,10 @@ v1::LeaveGroupRequest FakeDaemon::last_leave() {
   const std::lock_guard lock(mutex_);
   return last_leave_;
 }
+std::string FakeDaemon::no_ring() {
+  const std::lock_guard lock(mutex_);
+  return no_ring_;
+}
 v1::Hello FakeDaemon::hello() {
   const std::lock_guard lock(mutex_);
   return hello_;
@@ -155,6 +159,7 @@ grpc::Status FakeDaemon::Attach(grpc::ServerContext* context, Stream* stream) {
     const std::lock_guard lock(mutex_);
     ++streams_;
     acknowledged_ = request.open().acknowledged();
+    no_ring_ = request.open().no_ring();
     told_ = script_.repeat_all ? 0 : acknowledged_;
     v1::AttachResponse response;
     response.mutable_opened()->set_last_received(received_.empty() ? 0 : received_.back().number());
@@ -289,6 +294,9 @@ v1::SessionReply FakeDaemon::Answer(const v1::SessionRequest& request, std::vect
     --living_arenas_;
     arenas_.erase(request.release_arena().arena());
     reply.mutable_arena_released()->set_arena(request.release_arena().arena());
+  } else if (request.has_create_ring()) {
+    *reply.mutable_failure() =
+        ToProto(Failure{.cause = Cause::kUnsupported, .message = "no rings here"});
   }
   return reply;
 }

@@ -1,5 +1,5 @@
 // A daemon for tests of the client: real sockets in a temporary directory, a scripted mind, and one
-// session at a time.
+// session at a time. It has the gRPC lane only.
 //
 // Thread-safe. Owned by a test; outlives its clients' calls.
 #pragma once
@@ -78,6 +78,8 @@ class FakeDaemon final : private v1::ClientService::Service {
   uint64_t arenas();
   v1::LeaveGroupRequest last_leave();
   v1::Hello hello();
+  // Why the client is not on the ring, as it says.
+  std::string no_ring();
   // The memory of an arena as the daemon sees it; null if it is not ready.
   std::byte* arena(uint64_t id);
   // The same at a span.
@@ -123,6 +125,7 @@ class FakeDaemon final : private v1::ClientService::Service {
   int sessions_ended_ = 0;
   bool said_goodbye_ = false;
   v1::Hello hello_;
+  std::string no_ring_;
   v1::LeaveGroupRequest last_leave_;
   uint64_t last_arena_ = 0;
   uint64_t living_arenas_ = 0;

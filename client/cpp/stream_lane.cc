@@ -1,4 +1,4 @@
-#include "client/cpp/lane.h"
+#include "client/cpp/stream_lane.h"
 
 #include <algorithm>
 #include <utility>
@@ -30,6 +30,29 @@ constexpr uint64_t kInFlightMax = 1024;
 // four times as many as may be in flight.
 constexpr uint64_t kAcknowledgeEvery = 64;
 
+void AddSpans(const Spans& spans, google::protobuf::RepeatedPtrField<v1::Span>* to) {
+  to->Reserve(static_cast<int>(spans.size()));
+  for (const RingSpan& span : spans) {
+    v1::Span* const added = to->Add();
+    added->set_arena(span.arena);
+    added->set_offset(span.offset);
+    added->set_length(span.length);
+  }
+}
+
+v1::Work ToProto(const Request& request) {
+  v1::Work work;
+  work.set_membership(request.membership);
+  work.set_kind(tutti::ToProto(request.kind));
+  work.set_dtype(tutti::ToProto(request.dtype));
+  work.set_op(tutti::ToProto(request.op));
+  work.set_root(request.root);
+  work.set_timeout_ms(request.timeout_ms);
+  AddSpans(request.inputs, work.mutable_inputs());
+  AddSpans(request.outputs, work.mutable_outputs());
+  return work;
+}
+
 // A status that says what trying again will not change. (Breaks of the transport, daemons that
 // restart and streams that were cancelled are not among them.)
 bool IsFinal(const grpc::Status& status, const grpc::ClientContext& context) {
@@ -49,16 +72,16 @@ bool IsFinal(const grpc::Status& status, const grpc::ClientContext& context) {
 
 }  // namespace
 
-Lane::Lane(Options options)
+StreamLane::StreamLane(Options options)
     : options_{options.rpc, options.in_flight_max == 0 ? kInFlightMax : options.in_flight_max,
-               std::move(options.ended)},
+               std::move(options.no_ring), std::move(options.ended)},
       acknowledge_every_(std::min(kAcknowledgeEvery, options_.in_flight_max)) {
   thread_.emplace("tutti-lane", [this] { Run(); });
 }
 
-Lane::~Lane() = default;
+StreamLane::~StreamLane() = default;
 
-std::optional<Failure> Lane::WaitAttached(std::chrono::milliseconds timeout) {
+std::optional<Failure> StreamLane::WaitAttached(std::chrono::milliseconds timeout) {
   std::unique_lock lock(mutex_);
   const bool decided = changed_.wait_until(lock, std::chrono::steady_clock::now() + timeout,
                                            [this] { return attached_ || end_.has_value(); });
@@ -69,7 +92,7 @@ std::optional<Failure> Lane::WaitAttached(std::chrono::milliseconds timeout) {
                                          timeout.count(), " ms: it is stopped or overloaded")};
 }
 
-void Lane::Submit(v1::Work work, std::shared_ptr<PendingWork> pending) {
+void StreamLane::Submit(const Request& operation, std::shared_ptr<PendingWork> pending) {
   std::optional<Failure> refused;
   {
     std::unique_lock lock(mutex_);
@@ -101,7 +124,7 @@ void Lane::Submit(v1::Work work, std::shared_ptr<PendingWork> pending) {
     if (end_.has_value()) {
       refused = end_;
     } else {
-      *request.mutable_work() = queue_.Add(std::move(work), pending);
+      *request.mutable_work() = queue_.Add(ToProto(operation), pending);
     }
   }
   if (refused.has_value()) return pending->Complete(std::move(refused));
@@ -109,12 +132,12 @@ void Lane::Submit(v1::Work work, std::shared_ptr<PendingWork> pending) {
   if (stream_ != nullptr) stream_->Write(request);
 }
 
-uint64_t Lane::last_number() {
+uint64_t StreamLane::last_number() {
   const std::lock_guard lock(mutex_);
   return queue_.last_number();
 }
 
-void Lane::End(const Failure& reason) {
+void StreamLane::End(const Failure& reason) {
   std::unique_lock lock(mutex_);
   if (!end_.has_value()) end_ = reason;
   changed_.notify_all();
@@ -125,7 +148,7 @@ void Lane::End(const Failure& reason) {
   FailAll(reason);
 }
 
-void Lane::FailAll(const Failure& reason) {
+void StreamLane::FailAll(const Failure& reason) {
   std::vector<std::shared_ptr<PendingWork>> works;
   std::optional<Failure> end;
   {
@@ -138,7 +161,7 @@ void Lane::FailAll(const Failure& reason) {
   for (const std::shared_ptr<PendingWork>& work : works) work->Complete(end);
 }
 
-void Lane::Run() {
+void StreamLane::Run() {
   for (int attempt = 0; WaitForNextAttempt(attempt); ++attempt) {
     const std::optional<Failure> final = RunStream();
     const std::lock_guard lock(mutex_);
@@ -166,7 +189,7 @@ void Lane::Run() {
   options_.ended(*end);
 }
 
-bool Lane::WaitForNextAttempt(int attempt) {
+bool StreamLane::WaitForNextAttempt(int attempt) {
   if (attempt >= kAttemptsMax) return false;
   std::unique_lock lock(mutex_);
   if (attempt > 0) {
@@ -177,7 +200,7 @@ bool Lane::WaitForNextAttempt(int attempt) {
   return !end_.has_value();
 }
 
-std::optional<Failure> Lane::RunStream() {
+std::optional<Failure> StreamLane::RunStream() {
   grpc::ClientContext context;
   context.AddMetadata(kTokenKey, options_.rpc->token());
   {
@@ -206,11 +229,12 @@ std::optional<Failure> Lane::RunStream() {
   return std::nullopt;
 }
 
-std::optional<Failure> Lane::OpenStream(Stream* stream, bool* opened) {
+std::optional<Failure> StreamLane::OpenStream(Stream* stream, bool* opened) {
   v1::AttachRequest request;
   {
     const std::lock_guard lock(mutex_);
     request.mutable_open()->set_acknowledged(queue_.last_serial());
+    request.mutable_open()->set_no_ring(options_.no_ring);
     queue_.Acknowledge();
   }
   v1::AttachResponse response;
@@ -238,7 +262,7 @@ std::optional<Failure> Lane::OpenStream(Stream* stream, bool* opened) {
   return std::nullopt;
 }
 
-std::optional<Failure> Lane::TakeCompletions(const v1::Completions& completions) {
+std::optional<Failure> StreamLane::TakeCompletions(const v1::Completions& completions) {
   for (const v1::Completion& completion : completions.completions()) {
     std::shared_ptr<PendingWork> pending;
     {
@@ -254,7 +278,7 @@ std::optional<Failure> Lane::TakeCompletions(const v1::Completions& completions)
   return std::nullopt;
 }
 
-void Lane::AcknowledgeIfDue() {
+void StreamLane::AcknowledgeIfDue() {
   v1::AttachRequest request;
   {
     const std::lock_guard lock(mutex_);
