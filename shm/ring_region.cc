@@ -48,9 +48,9 @@ absl::Status CheckRingHeader(const RingHeader& header) {
   }
   if (header.entries < kEntriesMin || header.entries > kRingEntriesMax ||
       !std::has_single_bit(header.entries)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a ring of ", header.entries, " entries; it has a power of two from ",
-                     kEntriesMin, " to ", kRingEntriesMax));
+    return absl::InvalidArgumentError(absl::StrCat("a ring of ", header.entries,
+                                                   " entries; it has a power of two from ",
+                                                   kEntriesMin, " to ", kRingEntriesMax));
   }
   const RingHeader ours = MakeRingHeader(header.entries);
   if (header.submission_bytes != ours.submission_bytes ||

@@ -16,9 +16,7 @@ TEST_CASE("the parts of a region lie where the layout says, and none overlaps an
   std::vector<Page> pages(RingBytes(kEntries) / sizeof(Page) + 1);
   std::byte* const data = pages[0].bytes;
   const RingRegion region(data, kEntries);
-  const auto offset = [&](const void* part) {
-    return static_cast<const std::byte*>(part) - data;
-  };
+  const auto offset = [&](const void* part) { return static_cast<const std::byte*>(part) - data; };
   const RingQueue<SubmissionEntry> works = region.submissions();
   const RingQueue<CompletionEntry> completions = region.completions();
   CHECK(offset(works.tail) == 0x40);

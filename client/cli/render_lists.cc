@@ -59,8 +59,8 @@ std::string RenderSessions(const v1::ListSessionsResponse& sessions, const Style
   }
   for (const v1::SessionSummary& session : sessions.sessions()) {
     if (session.no_ring().empty()) continue;
-    absl::StrAppend(&text, "session ", session.id(), " is not on the ring: ",
-                    Escaped(session.no_ring()), "\n");
+    absl::StrAppend(&text, "session ", session.id(),
+                    " is not on the ring: ", Escaped(session.no_ring()), "\n");
   }
   return text;
 }

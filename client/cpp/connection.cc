@@ -114,8 +114,7 @@ std::optional<Failure> Connection::StartLane(const std::string& choice,
 }
 
 std::optional<Failure> Connection::StartRing(const v1::Welcome& welcome) {
-  Result<RingLane::Options> ring =
-      MakeRing(this, socket_.get(), welcome.works_in_flight_max());
+  Result<RingLane::Options> ring = MakeRing(this, socket_.get(), welcome.works_in_flight_max());
   if (!ring.ok()) return ring.failure();
   ring->pool = pool_;
   ring->broken = [this](const Failure& reason) { End(reason); };

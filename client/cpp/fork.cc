@@ -12,7 +12,8 @@ namespace tutti {
 inline namespace client {
 namespace {
 
-// Two per client of this process: session socket and doorbell. Far more than anybody opens, and the child may not allocate.
+// Two per client of this process: session socket and doorbell. Far more than anybody opens, and the
+// child may not allocate.
 constexpr size_t kFdsMax = 2048;
 
 // What the handlers of fork share; never destroyed, since fork may come at any time.

@@ -236,9 +236,9 @@ void RingLane::TakeOne(const CompletionEntry& entry) {
     in_flight_ = works_.size();
   }
   if (entry.serial != last_serial_ + 1 || pending == nullptr) {
-    return Break(ProtocolFailure(absl::StrCat("the daemon sent completion ", entry.serial,
-                                              " of work ", entry.number, " after completion ",
-                                              last_serial_)));
+    return Break(
+        ProtocolFailure(absl::StrCat("the daemon sent completion ", entry.serial, " of work ",
+                                     entry.number, " after completion ", last_serial_)));
   }
   last_serial_ = entry.serial;
   pending->Complete(std::move(failure));

@@ -29,18 +29,6 @@ Failure Draining() {
           .message = "the daemon is draining: it takes no new sessions and groups"};
 }
 
-Cause CauseOf(SessionEnd end) {
-  switch (end) {
-    case SessionEnd::kHungUp:
-      return Cause::kRankDied;
-    case SessionEnd::kGoodbye:
-      return Cause::kSessionClosed;
-    case SessionEnd::kProtocolError:
-      return Cause::kProtocol;
-  }
-  return Cause::kInternal;
-}
-
 }  // namespace
 
 class Core::Impl {

@@ -18,6 +18,18 @@ std::optional<Failure> CheckNames(const SessionInfo& info) {
                                          kNameBytesMax, " bytes each")};
 }
 
+Cause CauseOf(SessionEnd end) {
+  switch (end) {
+    case SessionEnd::kHungUp:
+      return Cause::kRankDied;
+    case SessionEnd::kGoodbye:
+      return Cause::kSessionClosed;
+    case SessionEnd::kProtocolError:
+      return Cause::kProtocol;
+  }
+  return Cause::kInternal;
+}
+
 Session::Session(SessionId id, SessionInfo info, MonotonicTime opened, ArenaTable arenas,
                  std::shared_ptr<SendBudget> send_budget)
     : id_(id),

@@ -41,6 +41,9 @@ struct InFlight {
 // Fails with kInvalid if a name is too long.
 std::optional<Failure> CheckNames(const SessionInfo& info);
 
+// What the other ranks are told of such an end.
+Cause CauseOf(SessionEnd end);
+
 class Session {
  public:
   Session(SessionId id, SessionInfo info, MonotonicTime opened, ArenaTable arenas,

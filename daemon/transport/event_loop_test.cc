@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <catch2/catch.hpp>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -163,6 +164,48 @@ TEST_CASE("neither tasks nor descriptors starve the other") {
   CHECK(tasks >= 1000);
   CHECK(timer);
   loop->Unwatch(id);
+}
+
+// Is busy for so many polls, and counts them.
+struct BusyPoller final : Poller {
+  bool Poll() override { return ++polls < busy_polls; }
+  int64_t polls = 0;
+  int64_t busy_polls = 0;
+};
+
+TEST_CASE("a busy poller starves neither tasks nor timers nor descriptors, and lets none sleep") {
+  Loop loop;
+  BusyPoller poller;
+  poller.busy_polls = INT64_MAX;
+  loop->SetPoller(&poller);
+  const UniqueFd event = Event(1);
+  std::string order;
+  WatchId watch = 0;
+  watch = *loop->Watch(event.get(), EPOLLIN, [&](uint32_t) {
+    loop->Unwatch(watch);
+    order += "d";
+    loop->Post([&] { order += "t"; });
+    loop->PostAt(loop.clock.Now() + absl::Milliseconds(2), [&] {
+      order += "T";
+      loop->Stop();
+    });
+  });
+  loop->Run();
+  CHECK(order == "dtT");
+  CHECK(poller.polls > 20);
+}
+
+TEST_CASE("a poller that is busy no more is asked again when something has happened") {
+  Loop loop;
+  BusyPoller poller;
+  poller.busy_polls = 100;
+  loop->SetPoller(&poller);
+  const absl::Duration before = ProcessorTime();
+  loop->PostAt(loop.clock.Now() + absl::Milliseconds(200), [&] { loop->Stop(); });
+  loop->Run();
+  CHECK(poller.polls >= 100);
+  CHECK(poller.polls < 120);
+  CHECK(ProcessorTime() - before < absl::Milliseconds(100));
 }
 
 TEST_CASE("the loop belongs to its maker, then to whoever runs it") {

@@ -54,8 +54,8 @@ Span FromRing(const RingSpan& span) {
 void FromRing(const SubmissionEntry& entry, WorkRequest* request) {
   request->number = entry.number;
   request->membership = entry.membership;
-  request->kind = FromProto(static_cast<v1::CollectiveKind>(entry.kind))
-                      .value_or(CollectiveKind::kNone);
+  request->kind =
+      FromProto(static_cast<v1::CollectiveKind>(entry.kind)).value_or(CollectiveKind::kNone);
   request->dtype = FromProto(static_cast<v1::DataType>(entry.dtype)).value_or(DataType::kNone);
   request->op = FromProto(static_cast<v1::ReduceOp>(entry.op)).value_or(ReduceOp::kNone);
   request->root = entry.root;

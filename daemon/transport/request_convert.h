@@ -1,5 +1,5 @@
-// What clients ask for, from tutti.v1 and from the ring to the core's plain values. Nothing is checked here: numbers
-// that this build does not know become "none", which the core refuses.
+// What clients ask for, from tutti.v1 and from the ring to the core's plain values. Nothing is
+// checked here: numbers that this build does not know become "none", which the core refuses.
 //
 // Thread-safe: free functions without state.
 #pragma once

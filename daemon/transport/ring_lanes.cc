@@ -72,8 +72,7 @@ Result<RingLane::Options> RingLanes::Open(SessionId session, const v1::CreateRin
     return Invalid(absl::StrCat("a ring at offset ", request.offset(),
                                 "; it begins at a multiple of ", kPageBytes));
   }
-  Span span{
-      .arena = request.arena(), .offset = request.offset(), .length = sizeof(RingHeader)};
+  Span span{.arena = request.arena(), .offset = request.offset(), .length = sizeof(RingHeader)};
   const Result<ArenaView> head = options_.core->View(session, span);
   if (!head.ok()) return head.failure();
   RingHeader header;
