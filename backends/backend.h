@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/types.h"
@@ -25,6 +26,9 @@ struct Buffer {
   std::byte* data = nullptr;
   size_t size_bytes = 0;
 };
+
+// Most ranks read one buffer and write one.
+using Buffers = absl::InlinedVector<Buffer, 1>;
 
 // One rank's part in a collective: what is read and what is written. W is the world size; a list
 // has one buffer per rank, in rank order.
@@ -49,8 +53,8 @@ struct Buffer {
 // input b is as long as rank b's output a. Buffers without elements may have no data.
 struct Participant {
   Rank rank = 0;
-  std::vector<Buffer> inputs;
-  std::vector<Buffer> outputs;
+  Buffers inputs;
+  Buffers outputs;
 };
 
 // One matched operation with the buffers of all its ranks on this node. A value: no behaviour.
@@ -69,6 +73,7 @@ struct Collective {
 };
 
 // Sum of the sizes of all buffers: what running it costs in memory traffic, roughly.
+size_t BytesTouched(const Participant& participant);
 size_t BytesTouched(const Collective& collective);
 
 // Which group a communicator serves.

@@ -19,7 +19,7 @@ constexpr size_t kStreamBytes = size_t{16} << 20;
 // more than its call counts for more.
 constexpr size_t kItemAlignmentBytes = kStreamAlignment;
 
-bool Fit(const std::vector<Buffer>& buffers, size_t size_bytes) {
+bool Fit(const Buffers& buffers, size_t size_bytes) {
   return std::all_of(buffers.begin(), buffers.end(),
                      [&](const Buffer& buffer) { return buffer.size_bytes == size_bytes; });
 }
@@ -82,7 +82,7 @@ absl::Status PlanBuilder::AddTensors() {
   const bool broadcast = collective_.kind == CollectiveKind::kBroadcast;
   const bool rooted = IsRooted(collective_.kind);
   if (rooted && Root() == nullptr) return BadBuffers(collective_.root);
-  const std::vector<Buffer>& tensors = (rooted ? Root() : &collective_.participants[0])->inputs;
+  const Buffers& tensors = (rooted ? Root() : &collective_.participants[0])->inputs;
   size_t size_bytes = 0;
   for (const Buffer& tensor : tensors) size_bytes += tensor.size_bytes;
   if (size_bytes != collective_.count * SizeOf(collective_.dtype)) {

@@ -76,7 +76,7 @@ std::optional<Failure> CheckInFlight(const Work& work, const AdmitContext& conte
   for (const auto& [number, other] : context.session.in_flight()) {
     if (other.sequence == context.sequence && other.work->rank == work.rank) continue;
     if (Footprint::Collide(work.footprint, other.work->footprint)) {
-      return Invalid(absl::StrCat("the tensor is in use by ", other.description,
+      return Invalid(absl::StrCat("the tensor is in use by ", other.Describe(),
                                   ", which is still in flight"));
     }
   }
@@ -84,7 +84,7 @@ std::optional<Failure> CheckInFlight(const Work& work, const AdmitContext& conte
 }
 
 std::optional<Failure> Resolve(const std::vector<Span>& spans, const Session& session,
-                               std::vector<Buffer>* buffers, Work* work) {
+                               Buffers* buffers, Work* work) {
   for (const Span& span : spans) {
     if (span.length == 0) {
       buffers->push_back({});
@@ -144,7 +144,7 @@ std::unique_ptr<Work> Admit(const WorkRequest& request, const AdmitContext& cont
     work->buffers.inputs.clear();
     work->buffers.outputs.clear();
     work->mappings.clear();
-    work->footprint = Footprint();
+    work->footprint.Clear();
   }
   const bool default_timeout = request.timeout <= absl::ZeroDuration();
   work->deadline =

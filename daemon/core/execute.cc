@@ -23,22 +23,40 @@ Collective ToCollective(const Operation& operation, uint32_t world_size) {
   collective.root = IsPairwise(signature.kind) ? operation.works.front()->rank : signature.root;
   collective.count = signature.count;
   collective.world_size = world_size;
+  collective.participants.reserve(operation.works.size());
   for (const auto& work : operation.works) collective.participants.push_back(work->buffers);
-  std::sort(collective.participants.begin(), collective.participants.end(),
-            [](const Participant& a, const Participant& b) { return a.rank < b.rank; });
+  // A pair's destination may be the lower rank.
+  if (IsPairwise(signature.kind)) {
+    std::sort(collective.participants.begin(), collective.participants.end(),
+              [](const Participant& a, const Participant& b) { return a.rank < b.rank; });
+  }
   return collective;
 }
+
+namespace {
+
+uint64_t BytesTouched(const Operation& operation) {
+  uint64_t bytes = 0;
+  for (const auto& work : operation.works) bytes += BytesTouched(work->buffers);
+  return bytes;
+}
+
+}  // namespace
 
 Executor::Executor(SequencedTaskRunner* loop, TaskRunner* workers, uint64_t inline_bytes_max)
     : loop_(loop), workers_(workers), inline_bytes_max_(inline_bytes_max) {}
 
-std::optional<absl::Status> Executor::Run(const ExecutionContext& context,
-                                          std::shared_ptr<Operation> operation, Done done) {
+std::optional<absl::Status> Executor::TryInline(const ExecutionContext& context,
+                                                Operation* operation) const {
+  if (BytesTouched(*operation) > inline_bytes_max_) return std::nullopt;
+  operation->state = WorkState::kRunning;
+  return context.communicator->Run(ToCollective(*operation, context.world_size));
+}
+
+void Executor::Start(const ExecutionContext& context, std::shared_ptr<Operation> operation,
+                     Done done) {
   operation->state = WorkState::kRunning;
   Collective collective = ToCollective(*operation, context.world_size);
-  if (BytesTouched(collective) <= inline_bytes_max_) {
-    return context.communicator->Run(collective);
-  }
   workers_->Post([loop = loop_, communicator = context.communicator,
                   collective = std::move(collective), operation = std::move(operation),
                   done = std::move(done)]() mutable {
@@ -48,7 +66,6 @@ std::optional<absl::Status> Executor::Run(const ExecutionContext& context,
     loop->Post([communicator = std::move(communicator), operation = std::move(operation),
                 done = std::move(done), status = std::move(status)] { done(status); });
   });
-  return std::nullopt;
 }
 
 }  // namespace tutti

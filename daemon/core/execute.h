@@ -15,7 +15,7 @@ namespace tutti {
 
 // What an operation needs besides its works.
 struct ExecutionContext {
-  std::shared_ptr<Communicator> communicator;
+  const std::shared_ptr<Communicator>& communicator;
   uint32_t world_size = 0;
 };
 
@@ -26,13 +26,15 @@ class Executor {
   // handing over to a worker and back would take longer than they do.
   Executor(SequencedTaskRunner* loop, TaskRunner* workers, uint64_t inline_bytes_max);
 
+  // Runs `operation` here and now, if it is small. REQUIRES: operation->complete()
+  std::optional<absl::Status> TryInline(const ExecutionContext& context, Operation* operation) const;
+
   using Done = std::function<void(absl::Status)>;
 
-  // Runs `operation`. Either returns its status at once, or returns nothing and calls `done` on the
-  // loop later. Meanwhile the operation, and with it every mapping that it names, is kept alive,
-  // and is let go of on the loop. REQUIRES: operation->complete()
-  std::optional<absl::Status> Run(const ExecutionContext& context,
-                                  std::shared_ptr<Operation> operation, Done done);
+  // Has a worker run `operation`, and calls `done` on the loop then. Meanwhile the operation, and
+  // with it every mapping that it names, is kept alive, and is let go of on the loop. REQUIRES:
+  // operation->complete()
+  void Start(const ExecutionContext& context, std::shared_ptr<Operation> operation, Done done);
 
  private:
   SequencedTaskRunner* const loop_;

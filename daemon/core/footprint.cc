@@ -8,11 +8,12 @@ namespace tutti {
 namespace {
 
 using Placed = Footprint::Placed;
+using PlacedBuffers = Footprint::PlacedBuffers;
 
 const std::byte* End(const Buffer& buffer) { return buffer.data + buffer.size_bytes; }
 
-std::vector<Placed> ByAddress(const std::vector<Buffer>& buffers) {
-  std::vector<Placed> placed;
+PlacedBuffers ByAddress(const Buffers& buffers) {
+  PlacedBuffers placed;
   placed.reserve(buffers.size());
   for (size_t i = 0; i < buffers.size(); ++i) {
     if (buffers[i].size_bytes > 0) placed.push_back({buffers[i], i});
@@ -24,7 +25,7 @@ std::vector<Placed> ByAddress(const std::vector<Buffer>& buffers) {
 
 // Both by address, and `apart` without overlaps of its own: so one pass, in which the element of
 // `apart` to look at only ever moves on.
-bool AnyOverlap(const std::vector<Placed>& some, const std::vector<Placed>& apart) {
+bool AnyOverlap(const PlacedBuffers& some, const PlacedBuffers& apart) {
   auto at = apart.begin();
   for (const auto& [buffer, index] : some) {
     while (at != apart.end() && End(at->buffer) <= buffer.data) ++at;
@@ -48,6 +49,12 @@ Footprint::Footprint(const Participant& participant)
       if (End(buffer) > high_) high_ = End(buffer);
     }
   }
+}
+
+void Footprint::Clear() {
+  reads_.clear();
+  writes_.clear();
+  low_ = high_ = nullptr;
 }
 
 bool Footprint::Collide(const Footprint& a, const Footprint& b) {

@@ -7,8 +7,8 @@
 #include <cstddef>
 #include <optional>
 #include <utility>
-#include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "backends/backend.h"
 #include "base/types.h"
 
@@ -30,8 +30,12 @@ class Footprint {
     size_t index = 0;
   };
 
+  using PlacedBuffers = absl::InlinedVector<Placed, 1>;
+
   Footprint() = default;
   explicit Footprint(const Participant& participant);
+
+  void Clear();
 
   // Finds an output that overlaps another, or an input that it may not be the very bytes of, in
   // an operation of that kind by `rank`.
@@ -42,8 +46,8 @@ class Footprint {
 
  private:
   // By address; without empty ones.
-  std::vector<Placed> reads_;
-  std::vector<Placed> writes_;
+  PlacedBuffers reads_;
+  PlacedBuffers writes_;
   // Of all of them: most works are far apart, and this tells.
   const std::byte* low_ = nullptr;
   const std::byte* high_ = nullptr;

@@ -30,8 +30,8 @@ bool Overlap(const Buffer& a, const Buffer& b) {
 }
 
 // Some ranges, empty ones among them.
-std::vector<Buffer> Random(std::minstd_rand* random, bool apart) {
-  std::vector<Buffer> buffers;
+Buffers Random(std::minstd_rand* random, bool apart) {
+  Buffers buffers;
   for (size_t i = (*random)() % 5; i > 0; --i) {
     const Buffer buffer = At((*random)() % 56, (*random)() % 8);
     bool fits = true;
@@ -41,7 +41,7 @@ std::vector<Buffer> Random(std::minstd_rand* random, bool apart) {
   return buffers;
 }
 
-bool AnyPair(const std::vector<Buffer>& some, const std::vector<Buffer>& others) {
+bool AnyPair(const Buffers& some, const Buffers& others) {
   for (const Buffer& a : some) {
     for (const Buffer& b : others) {
       if (Overlap(a, b)) return true;
@@ -70,8 +70,8 @@ TEST_CASE("one pass finds what comparing all pairs finds") {
 }
 
 TEST_CASE("outputs are apart, and lie on no input but their own") {
-  const auto find = [](CollectiveKind kind, std::vector<Buffer> inputs,
-                       std::vector<Buffer> outputs) {
+  const auto find = [](CollectiveKind kind, Buffers inputs,
+                       Buffers outputs) {
     const Footprint footprint({.inputs = std::move(inputs), .outputs = std::move(outputs)});
     return footprint.FindSelfOverlap(kind, /*rank=*/1);
   };

@@ -70,9 +70,7 @@ void Group::Submit(Session* session, Rank rank, const WorkRequest& request) {
   changed_ = true;
   const Work* const added = work.get();
   const std::shared_ptr<Operation> operation = sequence->Add(std::move(work));
-  session->in_flight()[request.number] = {
-      added, operation.get(), sequence,
-      absl::StrCat(Describe(*operation), " of group ", Quoted(identity_.name))};
+  session->in_flight()[request.number] = {added, operation.get(), sequence, &identity_.name};
   if (request.kind == CollectiveKind::kSend) CompleteIfSmall(*session, operation.get());
   Arrived(sequence, operation);
   Advance(sequence);
@@ -114,7 +112,7 @@ void Group::Arrived(OpSequence* sequence, const std::shared_ptr<Operation>& oper
       operation->verdict = PartsRefused(label(), *operation);
     } else if (operation->complete()) {
       operation->state = WorkState::kMatched;
-      operation->verdict = Disagreement(*operation, Where(label(), operation.get()));
+      operation->verdict = Disagreement(*operation, label());
       if (operation->verdict.has_value()) {
         operation->verdict->group = identity_.name;
         operation->verdict->epoch = identity_.epoch;
@@ -126,8 +124,11 @@ void Group::Arrived(OpSequence* sequence, const std::shared_ptr<Operation>& oper
   }
   // Also with a verdict: it is told when the operation's turn comes, and for that, ranks must come
   // that owe works before it.
-  DisarmDeadline(operation.get());
-  if (!operation->complete()) ArmDeadline(sequence, operation);
+  if (operation->complete()) {
+    DisarmDeadline(operation.get());
+  } else {
+    ArmDeadline(sequence, operation);
+  }
 }
 
 void Group::ArmDeadline(OpSequence* sequence, const std::shared_ptr<Operation>& operation) {
@@ -135,7 +136,10 @@ void Group::ArmDeadline(OpSequence* sequence, const std::shared_ptr<Operation>& 
   for (const auto& work : operation->works) {
     if (work != nullptr && !work->told) earliest = std::min(earliest, work->deadline);
   }
+  if (operation->deadline.has_value() && operation->deadline_at == earliest) return;
+  DisarmDeadline(operation.get());
   if (earliest == absl::InfiniteFuture()) return;  // a send that has completed waits for ever
+  operation->deadline_at = earliest;
   operation->deadline = services_->deadlines->Add(
       earliest, [this, sequence, weak = std::weak_ptr<Operation>(operation)] {
         const std::shared_ptr<Operation> expired = weak.lock();
@@ -184,14 +188,18 @@ void Group::Advance(OpSequence* sequence) {
       continue;
     }
     if (!operation->complete()) return;
-    const std::optional<absl::Status> status =
-        services_->executor->Run({communicator_, world_size()}, operation,
-                                 [self, sequence, operation](const absl::Status& late) {
-                                   self->Ran(sequence, operation, late);
-                                   self->Advance(sequence);
-                                 });
-    if (!status.has_value()) return;
-    Ran(sequence, operation, *status);
+    const ExecutionContext context{communicator_, world_size()};
+    const auto status = services_->executor->TryInline(context, operation.get());
+    if (status.has_value()) {
+      Ran(sequence, operation, *status);
+      continue;
+    }
+    services_->executor->Start(context, operation,
+                               [self, sequence, operation](const absl::Status& late) {
+                                 self->Ran(sequence, operation, late);
+                                 self->Advance(sequence);
+                               });
+    return;
   }
 }
 
@@ -209,10 +217,11 @@ void Group::Ran(OpSequence* sequence, const std::shared_ptr<Operation>& operatio
 }
 
 void Group::Tell(Operation* operation, const std::optional<Failure>& failure) {
+  const MonotonicTime now = services_->clock->Now();
   for (const auto& work : operation->works) {
     if (work == nullptr || work->told) continue;
     work->told = true;
-    if (work->rank < seats_.size()) seats_[work->rank].idle_since = services_->clock->Now();
+    if (work->rank < seats_.size()) seats_[work->rank].idle_since = now;
     services_->completer->Complete(work->session, work->number, failure);
   }
 }
@@ -233,8 +242,6 @@ void Group::Record(const OpSequence& sequence, const Operation& operation,
   changed_ = true;
   ++(failure.has_value() ? ops_failed_ : ops_done_);
   OpSnapshot record = ShowOperation(sequence, operation);
-  record.arrived.clear();
-  record.missing.clear();
   record.ended = services_->clock->Now();
   record.failure = failure;
   recorder_.Record(std::move(record));

@@ -126,6 +126,7 @@ class Group : public std::enable_shared_from_this<Group> {
   std::vector<std::string> DescribeMissing(const OpSequence& sequence,
                                            const Operation& operation) const;
   const Operation* OldestWaiting() const;
+  // All but who has arrived.
   OpSnapshot ShowOperation(const OpSequence& sequence, const Operation& operation) const;
   void UpdateRates(MonotonicTime now);
 

@@ -71,7 +71,7 @@ RankSnapshot Group::ShowRank(Rank rank, const Operation* oldest) const {
   const bool waiting = here != works.end();
   const InFlight& doing = waiting ? here->second : works.begin()->second;
   shown.activity = waiting ? RankActivity::kWaiting : RankActivity::kInOtherOperation;
-  shown.detail = absl::StrCat("in ", doing.description);
+  shown.detail = absl::StrCat("in ", doing.Describe());
   shown.since = doing.work->submitted;
   return shown;
 }
@@ -126,9 +126,7 @@ OpSnapshot Group::ShowOperation(const OpSequence& sequence, const Operation& ope
                    .state = operation.state,
                    .first_submitted = operation.first_submitted,
                    .last_submitted = operation.last_submitted,
-                   .ended = operation.last_submitted,
-                   .arrived = ArrivedRanks(operation, sequence.ranks()),
-                   .missing = MissingRanks(operation, sequence.ranks())};
+                   .ended = operation.last_submitted};
   if (IsPairwise(signature.kind)) {
     shown.source = sequence.ranks().front();
     shown.root = sequence.ranks().back();
@@ -172,7 +170,10 @@ std::shared_ptr<const GroupSnapshot> Group::Show() {
     shown->pending_count += sequence->operations().size();
     for (const auto& operation : sequence->operations()) {
       if (shown->pending.size() >= kPendingShownMax) break;
-      shown->pending.push_back(ShowOperation(*sequence, *operation));
+      OpSnapshot pending = ShowOperation(*sequence, *operation);
+      pending.arrived = ArrivedRanks(*operation, sequence->ranks());
+      pending.missing = MissingRanks(*operation, sequence->ranks());
+      shown->pending.push_back(std::move(pending));
     }
   });
   std::stable_sort(shown->pending.begin(), shown->pending.end(),

@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/failpoint.h"
 #include "daemon/core/shape.h"
+#include "daemon/core/verdict.h"
 
 namespace tutti {
 
@@ -104,7 +105,11 @@ void OpSequence::Withdraw(const Operation& operation) {
 }
 
 void OpSequence::Erase(size_t index) {
-  operations_.erase(operations_.begin() + static_cast<ptrdiff_t>(index));
+  if (index == 0) {
+    operations_.pop_front();
+  } else {
+    operations_.erase(operations_.begin() + static_cast<ptrdiff_t>(index));
+  }
   for (size_t& next : next_) {
     if (next > index) --next;
   }
@@ -135,7 +140,7 @@ std::vector<std::string> DifferingFields(const Signature& a, const Signature& b)
   return fields;
 }
 
-const std::vector<Buffer>& AlikeTensors(const Work& work) {
+const Buffers& AlikeTensors(const Work& work) {
   return AlikeSide(work.signature.kind, work.buffers.inputs, work.buffers.outputs);
 }
 
@@ -144,8 +149,8 @@ bool SameLength(const Buffer& a, const Buffer& b) { return a.size_bytes == b.siz
 // The signature says what all tensors have together; where there are several, each counts.
 bool SameLengths(const Work& a, const Work& b) {
   if (a.signature.parts < 2) return true;
-  const std::vector<Buffer>& some = AlikeTensors(a);
-  const std::vector<Buffer>& others = AlikeTensors(b);
+  const Buffers& some = AlikeTensors(a);
+  const Buffers& others = AlikeTensors(b);
   return std::equal(some.begin(), some.end(), others.begin(), others.end(), SameLength);
 }
 
@@ -184,8 +189,8 @@ std::vector<std::string> Differences(const Work& a, const Work& b) {
   std::vector<std::string> fields =
       DifferingFields(Comparable(a.signature), Comparable(b.signature));
   if (!fields.empty()) return fields;
-  const std::vector<Buffer>& some = AlikeTensors(a);
-  const std::vector<Buffer>& others = AlikeTensors(b);
+  const Buffers& some = AlikeTensors(a);
+  const Buffers& others = AlikeTensors(b);
   const auto [x, y] =
       std::mismatch(some.begin(), some.end(), others.begin(), others.end(), SameLength);
   const size_t element = SizeOf(a.signature.dtype);
@@ -194,7 +199,7 @@ std::vector<std::string> Differences(const Work& a, const Work& b) {
 }
 
 // An all_to_all: what rank a has for rank b must be as much as b expects.
-std::optional<Failure> SplitsDisagree(const Operation& operation, const std::string& where) {
+std::optional<Failure> SplitsDisagree(const Operation& operation, const GroupLabel& group) {
   if (operation.works.front()->signature.kind != CollectiveKind::kAllToAll) return std::nullopt;
   for (const auto& from : operation.works) {
     for (const auto& to : operation.works) {
@@ -206,7 +211,7 @@ std::optional<Failure> SplitsDisagree(const Operation& operation, const std::str
       failure.sequence = operation.sequence;
       failure.culprits = {std::min(from->rank, to->rank)};
       if (from->rank != to->rank) failure.culprits.push_back(std::max(from->rank, to->rank));
-      failure.message = absl::StrCat(where, ": rank ", from->rank, " has ", sent / element,
+      failure.message = absl::StrCat(Where(group, &operation), ": rank ", from->rank, " has ", sent / element,
                                      " elements for rank ", to->rank, ", which expects ",
                                      expected / element, " from it", kNothingWritten);
       return failure;
@@ -217,9 +222,9 @@ std::optional<Failure> SplitsDisagree(const Operation& operation, const std::str
 
 }  // namespace
 
-std::optional<Failure> Disagreement(const Operation& operation, const std::string& where) {
+std::optional<Failure> Disagreement(const Operation& operation, const GroupLabel& group) {
   if (Mutated("match.skip_signature")) return std::nullopt;
-  if (AllAgree(operation)) return SplitsDisagree(operation, where);
+  if (AllAgree(operation)) return SplitsDisagree(operation, group);
   const std::vector<Side> sides = SidesOf(operation);
   // The first of the largest sides is what the others should have done.
   const auto majority = std::max_element(
@@ -241,7 +246,7 @@ std::optional<Failure> Disagreement(const Operation& operation, const std::strin
     }
   }
   std::sort(failure.culprits.begin(), failure.culprits.end());
-  failure.message = absl::StrCat(where, ": ranks disagree on ", absl::StrJoin(fields, ", "), " (",
+  failure.message = absl::StrCat(Where(group, &operation), ": ranks disagree on ", absl::StrJoin(fields, ", "), " (",
                                  absl::StrJoin(told, "; "), ")", kNothingWritten);
   return failure;
 }

@@ -11,6 +11,7 @@
 #include <optional>
 #include <vector>
 
+#include "daemon/core/verdict.h"
 #include "daemon/core/work.h"
 
 namespace tutti {
@@ -78,8 +79,8 @@ class OpSequence {
   std::vector<uint64_t> places_;
 };
 
-// The ranks of a complete operation disagree: says on what, and names both sides; culprits are the
-// smaller side. `where` is how the message names the operation. Nothing if they agree.
-std::optional<Failure> Disagreement(const Operation& operation, const std::string& where);
+// The ranks of a complete operation of `group` disagree: says on what, and names both sides;
+// culprits are the smaller side. Nothing if they agree.
+std::optional<Failure> Disagreement(const Operation& operation, const GroupLabel& group);
 
 }  // namespace tutti

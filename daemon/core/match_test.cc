@@ -79,6 +79,9 @@ TEST_CASE("a signature has no byte that is not compared") {
   CHECK_FALSE(a == b);
 }
 
+const std::string kName = "dp";
+const GroupLabel kHere{kName, 3};
+
 TEST_CASE("send and recv agree although they are different operations") {
   OpSequence pair({0, 1});
   auto send = WorkOf(0);
@@ -89,12 +92,12 @@ TEST_CASE("send and recv agree although they are different operations") {
       .count = 4, .root = 0, .parts = 1, .kind = CollectiveKind::kRecv, .dtype = DataType::kInt8};
   SECTION("same size") {
     pair.Add(std::move(send));
-    CHECK_FALSE(Disagreement(*pair.Add(std::move(recv)), "here").has_value());
+    CHECK_FALSE(Disagreement(*pair.Add(std::move(recv)), kHere).has_value());
   }
   SECTION("other size") {
     recv->signature.count = 5;
     pair.Add(std::move(send));
-    const auto failure = Disagreement(*pair.Add(std::move(recv)), "here");
+    const auto failure = Disagreement(*pair.Add(std::move(recv)), kHere);
     REQUIRE(failure.has_value());
     CHECK(failure->message.find("element count") != std::string::npos);
     CHECK(failure->message.find("rank 0: send of 4 int8; rank 1: recv of 5 int8") !=
@@ -121,16 +124,16 @@ TEST_CASE("several tensors at once agree one by one") {
   sequence.Add(ManyTensors(0, {8, 40, 12}));
   sequence.Add(ManyTensors(1, {8, 40, 12}));
   SECTION("all the same") {
-    CHECK_FALSE(Disagreement(*sequence.Add(ManyTensors(2, {8, 40, 12})), "here").has_value());
+    CHECK_FALSE(Disagreement(*sequence.Add(ManyTensors(2, {8, 40, 12})), kHere).has_value());
   }
   SECTION("as many elements, otherwise divided") {
-    const auto failure = Disagreement(*sequence.Add(ManyTensors(2, {8, 12, 40})), "here");
+    const auto failure = Disagreement(*sequence.Add(ManyTensors(2, {8, 12, 40})), kHere);
     REQUIRE(failure.has_value());
     CHECK(failure->culprits == std::vector<Rank>{2});
     CHECK(failure->message.find("the element count of tensor 1 (10 and 3)") != std::string::npos);
   }
   SECTION("another number of tensors") {
-    const auto failure = Disagreement(*sequence.Add(ManyTensors(2, {8, 52})), "here");
+    const auto failure = Disagreement(*sequence.Add(ManyTensors(2, {8, 52})), kHere);
     REQUIRE(failure.has_value());
     CHECK(failure->message.find("number of tensors") != std::string::npos);
   }
@@ -149,10 +152,10 @@ TEST_CASE("what one rank has for another is what that expects") {
   OpSequence sequence({0, 1});
   sequence.Add(Splits(0, {4, 8}, {4, 12}));
   SECTION("it is") {
-    CHECK_FALSE(Disagreement(*sequence.Add(Splits(1, {12, 0}, {8, 0})), "here").has_value());
+    CHECK_FALSE(Disagreement(*sequence.Add(Splits(1, {12, 0}, {8, 0})), kHere).has_value());
   }
   SECTION("it is not") {
-    const auto failure = Disagreement(*sequence.Add(Splits(1, {12, 0}, {16, 0})), "here");
+    const auto failure = Disagreement(*sequence.Add(Splits(1, {12, 0}, {16, 0})), kHere);
     REQUIRE(failure.has_value());
     CHECK(failure->cause == Cause::kMismatch);
     CHECK(failure->culprits == std::vector<Rank>{0, 1});
@@ -160,7 +163,7 @@ TEST_CASE("what one rank has for another is what that expects") {
           std::string::npos);
   }
   SECTION("not even within one rank") {
-    const auto failure = Disagreement(*sequence.Add(Splits(1, {12, 0}, {8, 4})), "here");
+    const auto failure = Disagreement(*sequence.Add(Splits(1, {12, 0}, {8, 4})), kHere);
     REQUIRE(failure.has_value());
     CHECK(failure->culprits == std::vector<Rank>{1});
   }

@@ -5,8 +5,13 @@
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
 #include "daemon/core/limits.h"
+#include "daemon/core/work.h"
 
 namespace tutti {
+
+std::string InFlight::Describe() const {
+  return absl::StrCat(tutti::Describe(*operation), " of group ", Quoted(*group));
+}
 
 std::optional<Failure> CheckNames(const SessionInfo& info) {
   if (info.name_space.size() <= kNameBytesMax && info.label.size() <= kNameBytesMax &&

@@ -34,8 +34,10 @@ struct InFlight {
   const Work* work = nullptr;
   const Operation* operation = nullptr;
   const OpSequence* sequence = nullptr;
+  const std::string* group = nullptr;
+
   // "allreduce #12 of group "dp"".
-  std::string description;
+  std::string Describe() const;
 };
 
 // Fails with kInvalid if a name is too long.

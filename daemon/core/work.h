@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "backends/backend.h"
 #include "base/clock.h"
 #include "base/failure.h"
@@ -51,7 +52,7 @@ struct Work {
   Participant buffers;
   Footprint footprint;
   // What the buffers point into: stays mapped at least as long as this work exists.
-  std::vector<std::shared_ptr<const Mapping>> mappings;
+  absl::InlinedVector<std::shared_ptr<const Mapping>, 1> mappings;
   // A small send that completed before it was received: what its input has become.
   std::unique_ptr<SendBuffer> sent;
   MonotonicTime submitted;
@@ -76,8 +77,9 @@ struct Operation {
   std::optional<Failure> verdict;
   // Some ranks will never come: it ends without them.
   bool abandoned = false;
-  // Armed while ranks are missing.
+  // Armed while ranks are missing, for the earliest of the deadlines of those who wait.
   std::optional<DeadlineQueue::Handle> deadline;
+  MonotonicTime deadline_at;
   // When to tell the log that it is stalled; doubles each time.
   absl::Duration next_stall_report;
 
