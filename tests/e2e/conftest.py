@@ -68,13 +68,13 @@ class Crew:
         self._joined.clear()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=["ring", "grpc"])
 def crew_of_module(request: pytest.FixtureRequest) -> Iterator[Crew]:
     _skip_without_binary("TUTTID", "TUTTI_RANK")
     node = Node()
     failed_before = request.session.testsfailed
     try:
-        yield Crew(node, node.new_ranks(4))
+        yield Crew(node, node.new_ranks(4, lane=request.param))
         node.end_of_test(failed=request.session.testsfailed > failed_before)
     finally:
         node.close()
@@ -82,7 +82,9 @@ def crew_of_module(request: pytest.FixtureRequest) -> Iterator[Crew]:
 
 @pytest.fixture
 def crew(crew_of_module: Crew) -> Iterator[Crew]:
-    """Up to four ranks with the daemon of the file. What they have joined they leave at the end."""
+    """Up to four ranks with the daemon of the file, on either lane. What they have joined they leave
+    at the end.
+    """
     yield crew_of_module
     crew_of_module.leave_all()
 

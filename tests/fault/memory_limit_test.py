@@ -29,13 +29,13 @@ def test_a_client_without_the_memory_for_its_arena_dies_alone(
     join_all(others, "others")
     must_all(others, "tensor t float32 100000")
     works(others)
+    partner = node.new_rank()
     before = node.admin.fresh_status().arena_bytes
     try:
         with memory_limit(LIMIT_BYTES) as entrance:
             poor = node.start_rank(before=lambda: _enter(str(entrance)))
             poor.connect()
             # The group: survivors are told who is gone.
-            partner = node.new_rank()
             for number, rank in enumerate((poor, partner)):
                 rank.send(f"join poor {number} 2")
             assert all(rank.receive()["ok"] for rank in (poor, partner))

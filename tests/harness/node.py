@@ -72,18 +72,23 @@ class Node:
     # --- Ranks ---
 
     def start_rank(
-        self, namespace: str = "default", before: Callable[[], None] | None = None
+        self,
+        namespace: str = "default",
+        before: Callable[[], None] | None = None,
+        lane: str = "auto",
     ) -> Rank:
         """A process that is not connected yet."""
-        rank = Rank(str(self.socket_dir), namespace, before)
+        rank = Rank(str(self.socket_dir), namespace, before, lane)
         self._ranks.append(rank)
         return rank
 
-    def new_rank(self, namespace: str = "default") -> Rank:
-        return self.start_rank(namespace).connect()
+    def new_rank(self, namespace: str = "default", lane: str = "auto") -> Rank:
+        return self.start_rank(namespace, lane=lane).connect()
 
-    def new_ranks(self, count: int, namespace: str = "default") -> list[Rank]:
-        ranks = [self.start_rank(namespace) for _ in range(count)]
+    def new_ranks(
+        self, count: int, namespace: str = "default", lane: str = "auto"
+    ) -> list[Rank]:
+        ranks = [self.start_rank(namespace, lane=lane) for _ in range(count)]
         for rank in ranks:
             rank.send_connect()
         for rank in ranks:

@@ -60,8 +60,13 @@ class Rank:
     """One process. `before` runs in the child before the program (to enter a cgroup)."""
 
     def __init__(
-        self, socket_dir: str, namespace: str = "default", before: Callable[[], None] | None = None
+        self,
+        socket_dir: str,
+        namespace: str = "default",
+        before: Callable[[], None] | None = None,
+        lane: str = "auto",
     ) -> None:
+        self.lane = lane
         self.label = f"rank-process-{next(_labels)}"
         self._replies = bytearray()
         self._process = subprocess.Popen(
@@ -69,6 +74,7 @@ class Rank:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             preexec_fn=before,
+            env={**os.environ, "TUTTI_LANE": lane},
         )
         self.pid = self._process.pid
         self.pidfd = os.pidfd_open(self.pid)
