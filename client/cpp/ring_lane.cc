@@ -229,13 +229,14 @@ void RingLane::TakeOne(const CompletionEntry& entry) {
   std::shared_ptr<PendingWork> pending;
   {
     const std::lock_guard lock(mutex_);
-    if (const auto found = works_.find(entry.number); found != works_.end()) {
+    const auto found = works_.find(entry.number);
+    if (entry.serial == last_serial_ + 1 && found != works_.end()) {
       pending = std::move(found->second);
       works_.erase(found);
+      in_flight_ = works_.size();
     }
-    in_flight_ = works_.size();
   }
-  if (entry.serial != last_serial_ + 1 || pending == nullptr) {
+  if (pending == nullptr) {
     return Break(
         ProtocolFailure(absl::StrCat("the daemon sent completion ", entry.serial, " of work ",
                                      entry.number, " after completion ", last_serial_)));
