@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from cases import LARGE, MIB, OTHERS, OTHERS_WORLDS, Case
+from cases import (
+    LARGE,
+    LATENCY,
+    LATENCY_SIZES,
+    LATENCY_WORLDS,
+    MIB,
+    OTHERS,
+    OTHERS_WORLDS,
+    SMALL,
+    Case,
+    size_name,
+)
+from contestants import TITLES
 from measure import Series, ratio
 
 PASS, MISS, UNKNOWN = "PASS", "MISS", "not measured"
@@ -19,6 +31,16 @@ _MEMORY_FLAT_KIB = 1024
 _MEMORY_MAX_MIB = 48
 
 
+# Microseconds of one small operation, by the number of ranks.
+_RING_US = {2: 10.0}
+_PYTHON_RING_US = {2: 25.0, 4: 50.0}
+_TIMES_BARE_RING = 2.0
+_TIMES_BARE_STREAM = 1.5
+_TIMES_TORCH = 10.0
+
+_IDLE_PERCENT = 1.0
+
+
 @dataclasses.dataclass(frozen=True)
 class Bar:
     """`value` has to be at least `bound`, or at most if `at_most`. None: not measured."""
@@ -28,9 +50,15 @@ class Bar:
     bound: float
     unit: str
     at_most: bool = False
+    # What decided, if several could have.
+    note: str = ""
+    # Why there is no value although Tutti took part: it is a miss.
+    failed: str = ""
 
     @property
     def verdict(self) -> str:
+        if self.failed:
+            return MISS
         if self.value is None:
             return UNKNOWN
         good = self.value <= self.bound if self.at_most else self.value >= self.bound
@@ -49,6 +77,17 @@ class Memory:
     most_kib: int = 0
 
 
+@dataclasses.dataclass(frozen=True)
+class Idle:
+    """What the daemon takes of a core while its sessions do nothing."""
+
+    sessions: int = 0
+    seconds: float = 0.0
+    percent: float | None = None
+    # Why it could not be watched.
+    failed: str = ""
+
+
 class Results:
     """All series of a run, to be looked up."""
 
@@ -58,7 +97,13 @@ class Results:
     def find(self, case: Case, contestant: str) -> Series | None:
         """None if it was not measured, or something was wrong."""
         series = self._series.get((case, contestant))
-        return series if series is not None and series.rounds else None
+        good = series is not None and series.status == "ok" and series.rounds
+        return series if good else None
+
+    def failure(self, case: Case, contestant: str) -> str:
+        """What was wrong with it; empty if nothing was, or it took no part."""
+        series = self._series.get((case, contestant))
+        return "" if series is None or series.status in ("ok", "unsupported") else series.status
 
     def ratio(self, case: Case, slower: str, faster: str, temperature: str) -> float | None:
         pair = self.find(case, slower), self.find(case, faster)
@@ -98,14 +143,21 @@ class Results:
         return case.bytes_moved() * 1e9 / median_ns if median_ns else None
 
 
-def bars_of(results: Results, memory: Memory | None, large: int = LARGE) -> list[Bar]:
-    """In the order of the issue. `large` stands for 64 MiB in tests of the benchmark."""
+def bars_of(
+    results: Results, memory: Memory | None, large: int = LARGE, idle: Idle | None = None
+) -> list[Bar]:
+    """In the order of the issues. `large` stands for 64 MiB in tests of the benchmark."""
     return [
         *_allreduce_bars(results, large),
         *_middle_bars(results),
         *_others_bars(results, large),
         *_numpy_bars(results, large),
         *_memory_bars(memory),
+        *_ring_bars(results),
+        *_python_ring_bars(results),
+        *_stream_bars(results),
+        *_crossover_bars(results),
+        _idle_bar(idle),
     ]
 
 
@@ -161,3 +213,111 @@ def _memory_bars(memory: Memory | None) -> list[Bar]:
         Bar(f"the daemon grows in {operations} operations", growth, _MEMORY_FLAT_KIB, "KiB", True),
         Bar("the daemon's own memory, at most", most, _MEMORY_MAX_MIB, "MiB", True),
     ]
+
+
+# --- Latency ---
+
+_SMALL_SIZES = tuple(size for size in LATENCY_SIZES if size <= SMALL)
+_MIDDLE_SIZES = tuple(size for size in LATENCY_SIZES if size > SMALL)
+
+
+_Value = Callable[[Case], float | None]
+
+
+def _worst(bar: Bar, cases: list[Case], contestant: str, value: _Value, results: Results) -> Bar:
+    """The bar with the value of the worst case. None if one of them has none."""
+    for case in cases:
+        if failure := results.failure(case, contestant):
+            return dataclasses.replace(bar, failed=failure)
+    values = [(value(case), case) for case in cases]
+    found = [(each, case) for each, case in values if each is not None]
+    if len(found) < len(values):
+        return bar
+    worst = (max if bar.at_most else min)(found, key=lambda pair: pair[0])
+    return dataclasses.replace(bar, value=worst[0], note=f"at {size_name(worst[1].bytes)}")
+
+
+def _latency_cases(sizes: tuple[int, ...], world_size: int) -> list[Case]:
+    return [Case("allreduce", size, world_size, LATENCY) for size in sizes]
+
+
+def _name(what: str, world_size: int, says: str, sizes: tuple[int, ...] = _SMALL_SIZES) -> str:
+    of_sizes = f"{size_name(sizes[0])} to {size_name(sizes[-1])}"
+    return f"allreduce {of_sizes}, {world_size} ranks, {what}: {says}"
+
+
+def _us_bars(results: Results, what: str, contestant: str, bounds: dict[int, float]) -> list[Bar]:
+    def median_us(case: Case) -> float | None:
+        series = results.find(case, contestant)
+        median_ns = series.median_ns("warm") if series else None
+        return None if median_ns is None else median_ns / 1e3
+
+    bars = []
+    for world_size, bound in bounds.items():
+        bar = Bar(_name(what, world_size, "time of one"), None, bound, "us", True)
+        cases = _latency_cases(_SMALL_SIZES, world_size)
+        bars.append(_worst(bar, cases, contestant, median_us, results))
+    return bars
+
+
+def _cost_bars(results: Results, what: str, contestant: str, bare: str, bound: float) -> list[Bar]:
+    """How many times what is bare it may take."""
+
+    def cost(case: Case) -> float | None:
+        times = results.times(case, bare, contestant, "warm")
+        return None if times is None else 1 / times
+
+    bars = []
+    for world_size in LATENCY_WORLDS:
+        name = _name(what, world_size, f"times as long as a {TITLES[bare]}")
+        cases = _latency_cases(_SMALL_SIZES, world_size)
+        bars.append(_worst(Bar(name, None, bound, "times", True), cases, contestant, cost, results))
+    return bars
+
+
+def _times_bar(results: Results, contestant: str, peer: str, cases: list[Case], bar: Bar) -> Bar:
+    """How many times as fast as a peer it has to be."""
+
+    def times(case: Case) -> float | None:
+        return results.times(case, peer, contestant, "warm")
+
+    return _worst(bar, cases, contestant, times, results)
+
+
+def _ring_bars(results: Results) -> list[Bar]:
+    what = "C++ over the ring"
+    openmpi = Bar(_name(what, 4, "times as fast as Open MPI"), None, 1.0, "times")
+    return [
+        *_us_bars(results, what, "tutti", _RING_US),
+        _times_bar(results, "tutti", "openmpi", _latency_cases(_SMALL_SIZES, 4), openmpi),
+        *_cost_bars(results, what, "tutti", "bare_ring", _TIMES_BARE_RING),
+    ]
+
+
+def _python_ring_bars(results: Results) -> list[Bar]:
+    what = "Python over the ring"
+    bars = _us_bars(results, what, "py_arena", _PYTHON_RING_US)
+    for world_size in LATENCY_WORLDS:
+        name = _name(what, world_size, "times as fast as torch.distributed")
+        bar = Bar(name, None, _TIMES_TORCH, "times")
+        cases = _latency_cases(_SMALL_SIZES, world_size)
+        bars.append(_times_bar(results, "py_arena", "torch_gloo", cases, bar))
+    return bars
+
+
+def _stream_bars(results: Results) -> list[Bar]:
+    what = "C++ over gRPC"
+    return _cost_bars(results, what, "tutti_grpc", "bare_stream", _TIMES_BARE_STREAM)
+
+
+def _crossover_bars(results: Results) -> list[Bar]:
+    says = "times as fast as Open MPI"
+    bar = Bar(_name("C++ over the ring", 4, says, _MIDDLE_SIZES), None, 1.0, "times")
+    cases = _latency_cases(_MIDDLE_SIZES, 4)
+    return [_times_bar(results, "tutti", "openmpi", cases, bar)]
+
+
+def _idle_bar(idle: Idle | None) -> Bar:
+    found = idle or Idle()
+    name = f"the idle daemon with {found.sessions or 4} sessions on the ring: of a core"
+    return Bar(name, found.percent, _IDLE_PERCENT, "%", True, failed=found.failed)

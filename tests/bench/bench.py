@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import json
 import os
 import pathlib
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -16,10 +18,27 @@ from typing import Any
 import machine
 import programs
 import tables
-from bars import Bar, Memory, Results, bars_of
-from cases import ALLREDUCE_WORLDS, LARGE, Case, cases, size_name
-from contestants import CONTESTANTS, TUTTI, Contestant, Tools
+from bars import Bar, Idle, Memory, Results, bars_of
+from cases import (
+    ALLREDUCE_WORLDS,
+    LARGE,
+    LATENCY,
+    LATENCY_WORLDS,
+    Case,
+    cases,
+    latency_cases,
+    size_name,
+)
+from contestants import (
+    LATENCY_CONTESTANTS,
+    THROUGHPUT_CONTESTANTS,
+    TUTTI,
+    TUTTI_RING,
+    Contestant,
+    Tools,
+)
 from crew import Crew, CrewError
+from lanes import Lanes, LanesUnknown, describe, problem
 from measure import Plan, Series, measure
 
 sys.path.append(str(programs.ROOT / "tests" / "harness"))
@@ -27,11 +46,17 @@ sys.path.append(str(programs.ROOT / "tests" / "harness"))
 from daemon import DaemonProcess  # noqa: E402
 
 OUT = programs.ROOT / "build" / "bench"
-PARTS = ("allreduce", "operations", "memory")
+PARTS = ("allreduce", "operations", "latency", "memory")
 
 # What the daemon's memory is watched over. In the first part of the operations everything that
 # grows once has grown.
 _MEMORY_STEPS = 11
+
+# How long the daemon is left idle.
+_IDLE_S = 3.0
+
+# A contestant, and its processes.
+Entered = tuple[Contestant, Crew]
 
 
 class Bench:
@@ -43,48 +68,140 @@ class Bench:
         self._only = set(options.only or PARTS)
         self._largest: int = options.largest
         self._worlds: Sequence[int] = options.ranks or ALLREDUCE_WORLDS
+        self._lanes = Lanes(tools.program("tutti"))
+        self._most_kib = 0
         self.series: list[Series] = []
-        # Name -> what it says that it is, or why it is missing.
+        # Name -> what it says that it is, or why it is missing, or has failed.
         self.contestants: dict[str, str] = {}
+        # Section and number of ranks -> which lane each of Tutti's had.
+        self.lanes: dict[str, str] = {}
         self.memory: Memory | None = None
+        self.idle: Idle | None = None
 
     def run(self, daemon: DaemonProcess, memory_operations: int) -> None:
-        most_kib = 0
         wanted = cases(self._only, self._largest)
         for world_size in self._worlds:
             of_size = [case for case in wanted if case.world_size == world_size]
-            with ExitStack() as stack:
-                crews = self._start(stack, world_size) if of_size else []
-                for case in of_size:
-                    self._measure(case, [crew for crew in crews if _takes(crew, case)])
-                    most_kib = max(most_kib, machine.anonymous_kib(daemon.pid))
+            if of_size:
+                self._run_throughput(daemon, of_size, world_size)
+        if "latency" in self._only:
+            for world_size in self._worlds:
+                if of_size := latency_cases(world_size, self._largest):
+                    self._run_latency(daemon, of_size, world_size)
+            self.idle = self._watch_idle(daemon)
         if "memory" in self._only:
-            self.memory = self._watch_memory(daemon, memory_operations, most_kib)
+            self.memory = self._watch_memory(daemon, memory_operations)
 
-    def _start(self, stack: ExitStack, world_size: int) -> list[Crew]:
+    def _run_throughput(self, daemon: DaemonProcess, wanted: list[Case], world_size: int) -> None:
+        with ExitStack() as stack:
+            crews, _ = self._start(stack, THROUGHPUT_CONTESTANTS, world_size)
+            for case in wanted:
+                self._measure(daemon, case, crews)
+            self._note_lanes(f"throughput, {world_size} ranks", crews)
+
+    def _run_latency(self, daemon: DaemonProcess, wanted: list[Case], world_size: int) -> None:
+        with ExitStack() as stack:
+            crews, failed = self._start(stack, LATENCY_CONTESTANTS, world_size)
+            for contestant, crew in crews:
+                if why := self._first_operation(crew) or self._lane_problem(contestant, crew):
+                    failed[contestant] = why
+                    say(f"  {contestant.title}: {why}")
+            crews = [pair for pair in crews if pair[0] not in failed]
+            for case in wanted:
+                self._measure(daemon, case, crews)
+            self._note_lanes(f"latency, {world_size} ranks", crews)
+            # Whoever has lost its lane meanwhile has measured another.
+            lost = {each.name: self._lane_problem(each, crew) for each, crew in crews}
+        for series in self.series:
+            if series.case in wanted and series.status == "ok":
+                series.status = lost.get(series.contestant) or "ok"
+        for contestant, why in failed.items():
+            of_it = [case for case in wanted if contestant.takes(case)]
+            self.series += [Series(case, contestant.name, status=why) for case in of_it]
+
+    def _start(
+        self, stack: ExitStack, contestants: Sequence[Contestant], world_size: int
+    ) -> tuple[list[Entered], dict[Contestant, str]]:
+        """Who takes part, and who could not although it is installed, with why."""
         crews = []
-        for contestant in CONTESTANTS:
-            why = contestant.missing(self._tools)
-            if not why:
+        failed = {}
+        for contestant in contestants:
+            if why := contestant.missing(self._tools):
+                found = f"missing: {why}"
+            else:
                 try:
                     crew = contestant.start(self._tools, world_size)
                     stack.callback(crew.close)
-                    crews.append(crew)
-                    self.contestants[contestant.name] = crew.description
-                    continue
+                    crews.append((contestant, crew))
+                    found = crew.description
                 except (CrewError, OSError) as error:
-                    why = str(error)
-            self.contestants[contestant.name] = f"missing: {why}"
-            say(f"  {contestant.title}: {why}")
-        return crews
+                    why = failed[contestant] = str(error)
+                    found = f"failed with {world_size} ranks: {why}"
+            self.contestants[contestant.name] = found
+            if why:
+                say(f"  {contestant.title}: {why}")
+        return crews, failed
 
-    def _measure(self, case: Case, crews: list[Crew]) -> None:
-        found = measure(case, crews, self._plan)
+    def _measure(self, daemon: DaemonProcess, case: Case, crews: list[Entered]) -> None:
+        entered = [(contestant, crew) for contestant, crew in crews if contestant.takes(case)]
+        clocks = {}
+        if case.section == LATENCY:
+            clock = functools.partial(machine.cpu_ns, daemon.pid)
+            clocks = {contestant.name: clock for contestant, _ in entered if contestant.lane}
+        found = measure(case, [crew for _, crew in entered], self._plan, clocks)
         self.series += found
+        self._most_kib = max(self._most_kib, machine.anonymous_kib(daemon.pid))
         figures = [f"{each.contestant} {_brief(each)}" for each in found]
         say(f"  {case}: " + ", ".join(figures))
 
-    def _watch_memory(self, daemon: DaemonProcess, operations: int, most_kib: int) -> Memory:
+    def _first_operation(self, crew: Crew) -> str:
+        """A client need not have a lane before. Empty if all is well."""
+        try:
+            answers = crew.ask("prepare allreduce 4")
+            crew.ask("drop")
+        except CrewError as error:
+            return str(error)
+        return next((answer for answer in answers if not answer.startswith("ok ")), "")
+
+    def _lane_problem(self, contestant: Contestant, crew: Crew) -> str:
+        """Empty if it has the lane that it was told to take, or has none to take."""
+        if contestant.lane in ("", "auto"):
+            return ""
+        try:
+            return problem(self._lanes.wait(crew.pids, contestant.lane), contestant.lane)
+        except LanesUnknown as error:
+            return str(error)
+
+    def _note_lanes(self, what: str, crews: list[Entered]) -> None:
+        """Which lane each has, for the report: those that were told none have chosen one."""
+        noted = []
+        for contestant, crew in crews:
+            if contestant.lane:
+                try:
+                    noted.append(f"{contestant.name} {describe(self._lanes.of(crew.pids))}")
+                except LanesUnknown as error:
+                    noted.append(f"{contestant.name} unknown: {error}")
+        if noted:
+            self.lanes[what] = "; ".join(noted)
+
+    def _watch_idle(self, daemon: DaemonProcess) -> Idle:
+        """As many sessions as the largest group of the latency has, on the ring."""
+        try:
+            with TUTTI_RING.start(self._tools, max(LATENCY_WORLDS)) as crew:
+                why = self._first_operation(crew) or self._lane_problem(TUTTI_RING, crew)
+                if why:
+                    return Idle(failed=why)
+                before_ns, start = machine.cpu_ns(daemon.pid), time.monotonic()
+                time.sleep(_IDLE_S)
+                spent_ns, seconds = machine.cpu_ns(daemon.pid) - before_ns, time.monotonic() - start
+                sessions = len(crew.pids)
+        except (CrewError, OSError) as error:
+            return Idle(failed=str(error))
+        idle = Idle(sessions, seconds, 100 * spent_ns / 1e9 / seconds)
+        say(f"  idle daemon, {idle.sessions} sessions: {idle.percent:.2f} % of a core")
+        return idle
+
+    def _watch_memory(self, daemon: DaemonProcess, operations: int) -> Memory:
         step = operations // _MEMORY_STEPS
         sizes_kib = []
         with TUTTI.start(self._tools, 2) as crew:
@@ -97,20 +214,15 @@ class Bench:
             operations=step * (_MEMORY_STEPS - 1),
             before_kib=sizes_kib[0],
             after_kib=sizes_kib[-1],
-            most_kib=max(most_kib, *sizes_kib),
+            most_kib=max(self._most_kib, *sizes_kib),
         )
 
     def bars(self) -> list[Bar]:
-        return bars_of(Results(self.series), self.memory, self._largest)
+        return bars_of(Results(self.series), self.memory, self._largest, self.idle)
 
 
 def say(text: str) -> None:
     print(text, flush=True)
-
-
-def _takes(crew: Crew, case: Case) -> bool:
-    contestant: Contestant = next(each for each in CONTESTANTS if each.name == crew.name)
-    return case.operation == "allreduce" or not contestant.allreduce_only
 
 
 def _brief(series: Series) -> str:
@@ -119,6 +231,7 @@ def _brief(series: Series) -> str:
 
 def _to_json(series: Series, results: Results) -> dict[str, Any]:
     found: dict[str, Any] = {
+        "section": series.case.section,
         "operation": series.case.operation,
         "bytes": series.case.bytes,
         "world_size": series.case.world_size,
@@ -128,6 +241,7 @@ def _to_json(series: Series, results: Results) -> dict[str, Any]:
         "batch": series.batch,
         "allocate_ns": series.allocate_ns,
         "first_ns": series.first_ns,
+        "daemon_cpu_ns": series.daemon_ns_per_operation(),
     }
     for temperature in ("warm", "cold"):
         found[temperature] = None
@@ -147,10 +261,12 @@ def write(bench: Bench, document: dict[str, Any], folder: pathlib.Path) -> None:
     bars = bench.bars()
     results = Results(bench.series)
     document["contestants"] = bench.contestants
+    document["lanes"] = bench.lanes
     path = folder / document["name"]
     path.with_suffix(".md").write_text(tables.page(document, bench.series, bars))
     document["series"] = [_to_json(each, results) for each in bench.series]
     document["memory"] = vars(bench.memory) if bench.memory else None
+    document["idle"] = vars(bench.idle) if bench.idle else None
     document["bars"] = [{**vars(bar), "verdict": bar.verdict} for bar in bars]
     path.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n")
     say("\n" + "\n".join([*tables.warning(document), *tables.bars_table(bars)]))

@@ -11,8 +11,17 @@ MIB = 1 << 20
 # Of the bars, and of the large rows.
 LARGE = 64 * MIB
 
+# What a run has two sections of, each with cases and contestants of its own: how long data take,
+# and how long messages take.
+THROUGHPUT, LATENCY = "throughput", "latency"
+
 ALLREDUCE_SIZES = (4, 4 * KIB, 64 * KIB, MIB, 16 * MIB, LARGE)
 ALLREDUCE_WORLDS = (2, 4, 8)
+
+LATENCY_SIZES = (4, 64, KIB, 4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB)
+LATENCY_WORLDS = (2, 4)
+# Up to here the data cost less than telling that they are there.
+SMALL = 4 * KIB
 
 # Reads and writes of memory that an operation can't do without, in units of `bytes` (what the
 # largest buffer of a rank has), for n ranks: each input once, each output once.
@@ -42,16 +51,19 @@ class Case:
     operation: str
     bytes: int
     world_size: int
+    section: str = THROUGHPUT
 
     def bytes_moved(self) -> int:
         reads, writes = _READS_WRITES[self.operation](self.world_size)
         return (reads + writes) * self.bytes
 
     def temperatures(self) -> tuple[str, ...]:
-        return ("warm", "cold") if self.bytes >= COLD_FROM else ("warm",)
+        is_large = self.bytes >= COLD_FROM and self.section == THROUGHPUT
+        return ("warm", "cold") if is_large else ("warm",)
 
     def __str__(self) -> str:
-        return f"{self.operation} {size_name(self.bytes)}, {self.world_size} ranks"
+        name = f"{self.operation} {size_name(self.bytes)}, {self.world_size} ranks"
+        return f"latency: {name}" if self.section == LATENCY else name
 
 
 def size_name(size_bytes: int) -> str:
@@ -62,7 +74,9 @@ def size_name(size_bytes: int) -> str:
 
 
 def cases(only: set[str], largest: int) -> list[Case]:
-    """Grouped by the number of ranks; the largest first, which gets memory that is new."""
+    """Of the throughput, grouped by the number of ranks; the largest first, which gets memory that
+    is new.
+    """
     found = []
     for world_size in ALLREDUCE_WORLDS:
         if "allreduce" in only:
@@ -72,3 +86,11 @@ def cases(only: set[str], largest: int) -> list[Case]:
             size = min(LARGE, largest)
             found += [Case(name, size, world_size) for name in OTHERS]
     return found
+
+
+def latency_cases(world_size: int, largest: int = LARGE) -> list[Case]:
+    """None if there are none for so many ranks."""
+    if world_size not in LATENCY_WORLDS:
+        return []
+    sizes = [size for size in LATENCY_SIZES if size <= largest]
+    return [Case("allreduce", size, world_size, LATENCY) for size in sizes]

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 
 # A barrier among processes that do not come is given up after a minute; see barrier.cc.
@@ -42,7 +42,10 @@ class Channel:
             left_s = give_up - time.monotonic()
             if left_s <= 0 or not select.select([self._connection], [], [], left_s)[0]:
                 raise CrewError("a process does not answer")
-            received = self._connection.recv(65536)
+            try:
+                received = self._connection.recv(65536)
+            except OSError:  # reset: it has ended without reading what it was sent
+                received = b""
             if not received:
                 raise CrewError("a process has ended; see above")
             self._read += received
@@ -57,12 +60,22 @@ class Crew:
     """All processes of one contestant for one world size. Started when made.
 
     `commands` are started in order; to each the paths of the control socket, of the barrier and of
-    a scratch folder are added. `parties` processes then have to say hello.
+    a scratch folder are added, and `env` to their environment. `parties` processes then have to say
+    hello.
     """
 
-    def __init__(self, name: str, commands: Sequence[Sequence[str]], parties: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        commands: Sequence[Sequence[str]],
+        parties: int,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self.name = name
         self.description = ""
+        self._env = {**os.environ, **(env or {})}
+        # Why the processes can't be asked any more: what they still answer is to something else.
+        self._broken = ""
         self._processes: list[subprocess.Popen[bytes]] = []
         self._channels: list[Channel] = []
         # In memory, so that the barrier's page is never written to a disk.
@@ -82,11 +95,20 @@ class Crew:
             self.close()
             raise
 
+    @property
+    def pids(self) -> list[int]:
+        """Of the processes that were started, in their order."""
+        return [process.pid for process in self._processes]
+
     def _start(self, command: list[str]) -> subprocess.Popen[bytes]:
         # What they have to say they say on stderr; mpirun passes it on. In a session of its own, so
         # that all that a launcher has started can be ended together.
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+            env=self._env,
         )
 
     def _accept(self, listener: socket.socket, parties: int) -> None:
@@ -108,10 +130,16 @@ class Crew:
 
     def ask(self, line: str) -> list[str]:
         """Sends a command to all processes, and returns what each answers."""
-        for channel in self._channels:
-            channel.write(line)
-        give_up = time.monotonic() + ANSWER_TIMEOUT_S
-        return [channel.read(give_up) for channel in self._channels]
+        if self._broken:
+            raise CrewError(self._broken)
+        try:
+            for channel in self._channels:
+                channel.write(line)
+            give_up = time.monotonic() + ANSWER_TIMEOUT_S
+            return [channel.read(give_up) for channel in self._channels]
+        except CrewError as error:
+            self._broken = str(error)
+            raise
 
     def run(self, temperature: str, samples: int, batch: int) -> list[float]:
         """Nanoseconds of one operation, sample by sample: those of the slowest rank."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import statistics
+from collections.abc import Callable, Mapping
 
 from cases import Case
 from crew import Crew, CrewError
@@ -13,6 +14,9 @@ from crew import Crew, CrewError
 # start costs a microsecond or more, and a small operation as much.
 _SAMPLE_NS = 3e6
 _BATCH_MAX = 1000
+
+# Nanoseconds of a processor that something has taken.
+CpuClock = Callable[[], int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +42,9 @@ class Series:
     batch: int = 1
     # "warm" or "cold" -> rounds -> samples, in nanoseconds per operation.
     rounds: dict[str, list[list[float]]] = dataclasses.field(default_factory=dict)
+    # Processor time of the daemon while these operations ran, if that was watched.
+    daemon_ns: int = 0
+    daemon_operations: int = 0
 
     def of_rounds(self, temperature: str) -> list[float]:
         return [statistics.median(samples) for samples in self.rounds.get(temperature, [])]
@@ -48,6 +55,9 @@ class Series:
 
     def min_ns(self, temperature: str) -> float | None:
         return min(self._samples(temperature), default=None)
+
+    def daemon_ns_per_operation(self) -> float | None:
+        return self.daemon_ns / self.daemon_operations if self.daemon_operations else None
 
     def _samples(self, temperature: str) -> list[float]:
         return [sample for samples in self.rounds.get(temperature, []) for sample in samples]
@@ -63,8 +73,9 @@ def ratio(slower: Series, faster: Series, temperature: str) -> float | None:
 class _Turn:
     """One contestant's part in one case. What goes wrong ends only that, and is in its status."""
 
-    def __init__(self, case: Case, crew: Crew) -> None:
+    def __init__(self, case: Case, crew: Crew, daemon: CpuClock | None) -> None:
         self._crew = crew
+        self._daemon = daemon
         self.series = Series(case, crew.name)
 
     def prepare(self) -> None:
@@ -93,11 +104,16 @@ class _Turn:
             self._ask("drop")
 
     def _run(self, temperature: str, samples: int, batch: int, keep: bool) -> None:
+        before_ns = self._daemon() if self._daemon else 0
         try:
             figures = self._crew.run(temperature, samples, batch)
         except CrewError as error:
             self.series.status = str(error)
             return
+        if keep and self._daemon:
+            self.series.daemon_ns += self._daemon() - before_ns
+            # Each run begins with one that is not timed.
+            self.series.daemon_operations += 1 + samples * batch
         if keep:
             self.series.rounds.setdefault(temperature, []).append(figures)
         else:
@@ -111,9 +127,11 @@ class _Turn:
             return []
 
 
-def measure(case: Case, crews: list[Crew], plan: Plan) -> list[Series]:
-    """One series for each crew, in their order."""
-    turns = [_Turn(case, crew) for crew in crews]
+def measure(
+    case: Case, crews: list[Crew], plan: Plan, daemon: Mapping[str, CpuClock] | None = None
+) -> list[Series]:
+    """One series for each crew, in their order. `daemon`: what is read for crews of these names."""
+    turns = [_Turn(case, crew, (daemon or {}).get(crew.name)) for crew in crews]
     for turn in turns:
         turn.prepare()
     order = random.Random(f"{plan.seed} {case}")

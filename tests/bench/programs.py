@@ -12,9 +12,11 @@ import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-_DAEMON = {"//daemon:tuttid": "tuttid"}
+_DAEMON = {"//daemon:tuttid": "tuttid", "//client/cli:tutti": "tutti"}
 _CONTESTANTS = {
     "//tests/bench:bare": "bare",
+    "//tests/bench:bare_ring": "bare_ring",
+    "//tests/bench:bare_stream": "bare_stream",
     "//tests/bench:gloo_rank": "gloo_rank",
     "//tests/bench:libbench_barrier.so": "libbench_barrier.so",
     "//tests/bench:tutti_rank": "tutti_rank",
@@ -24,7 +26,9 @@ _MPI_HEADER = pathlib.Path("/usr/include/x86_64-linux-gnu/mpi/mpi.h")
 
 
 def build(config: list[str], with_daemon: bool = True) -> pathlib.Path:
-    """Returns the folder of the programs. Raises CalledProcessError if Bazel fails."""
+    """Returns the folder of the programs; with the daemon comes its tool. Raises CalledProcessError
+    if Bazel fails.
+    """
     targets = {**_CONTESTANTS, **(_DAEMON if with_daemon else {})}
     if _MPI_HEADER.exists():
         targets |= _MPI

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bars import Bar, Results
-from cases import ALLREDUCE_WORLDS, Case, size_name
+from cases import ALLREDUCE_WORLDS, LATENCY, LATENCY_WORLDS, THROUGHPUT, Case, size_name
 from contestants import TITLES
 from measure import Series
 
@@ -37,6 +37,8 @@ def quantity(value: float | None, unit: str) -> str:
         return "-"
     if unit == "share":
         return f"{100 * value:.0f} %"
+    if unit in ("us", "%"):
+        return f"{_digits(value)} {unit}"
     return f"{_digits(value)}x" if unit == "times" else f"{value:.0f} {unit}"
 
 
@@ -44,7 +46,9 @@ def bars_table(bars: list[Bar]) -> list[str]:
     rows = []
     for bar in bars:
         bound = ("at most " if bar.at_most else "at least ") + quantity(bar.bound, bar.unit)
-        rows.append([bar.name, quantity(bar.value, bar.unit), bound, f"**{bar.verdict}**"])
+        note = bar.failed or bar.note
+        measured = quantity(bar.value, bar.unit) + (f" ({note})" if note else "")
+        rows.append([bar.name, measured, bound, f"**{bar.verdict}**"])
     return _table(["bar", "measured", "wanted", ""], rows)
 
 
@@ -104,9 +108,28 @@ def _first_table(series: list[Series], cases: list[Case]) -> list[str]:
     return _table(["first: memory + operation", *(TITLES[name] for name in names)], rows)
 
 
+def _daemon_table(series: list[Series], cases: list[Case]) -> list[str]:
+    watched = [each for each in series if each.case in cases and each.daemon_operations]
+    names = _names(watched, cases)
+    rows = []
+    for case in cases:
+        found = {each.contestant: each for each in watched if each.case == case}
+        times = [found[name].daemon_ns_per_operation() if name in found else None for name in names]
+        rows.append([f"{case.operation} {size_name(case.bytes)}", *map(duration, times)])
+    return _table(["the daemon's processor time", *(TITLES[name] for name in names)], rows)
+
+
 def _problems(series: list[Series]) -> list[str]:
-    bad = [each for each in series if each.status not in ("ok", "unsupported")]
-    return [f"* {TITLES[each.contestant]}, {each.case}: {each.status}" for each in bad]
+    """What was wrong in several cases alike is said once."""
+    bad: dict[tuple[str, str], list[Case]] = {}
+    for each in series:
+        if each.status not in ("ok", "unsupported"):
+            bad.setdefault((each.contestant, each.status), []).append(each.case)
+    lines = []
+    for (name, status), cases in bad.items():
+        more = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
+        lines.append(f"* {TITLES[name]}, {cases[0]}{more}: {status}")
+    return lines
 
 
 def _choices(series: list[Series]) -> list[str]:
@@ -126,23 +149,44 @@ def warning(document: dict[str, Any]) -> list[str]:
     return [f"**Others kept {busy} cores busy when this began: its figures say little.**", ""]
 
 
+def _cases_of(series: list[Series], section: str, world_size: int) -> list[Case]:
+    cases = dict.fromkeys(each.case for each in series)
+    return [case for case in cases if (case.section, case.world_size) == (section, world_size)]
+
+
+def _throughput(series: list[Series], cases: list[Case]) -> list[str]:
+    if not cases:
+        return []
+    cold = [case for case in cases if "cold" in case.temperatures()]
+    lines = [f"## {cases[0].world_size} ranks", "", "Median (minimum) of one operation.", ""]
+    lines += _times_table(series, cases, "warm")
+    lines += _times_table(series, cold, "cold") if cold else []
+    return lines + _share_table(series, cases) + _first_table(series, cases)
+
+
+def _latency(series: list[Series], cases: list[Case]) -> list[str]:
+    if not cases:
+        return []
+    lines = [f"## Latency, {cases[0].world_size} ranks", ""]
+    lines += ["Median (minimum) of one operation, back to back. Tutti and its Python client are on"]
+    lines += ["the ring.", ""]
+    return lines + _times_table(series, cases, "warm") + _daemon_table(series, cases)
+
+
 def page(document: dict[str, Any], series: list[Series], bars: list[Bar]) -> str:
     lines = [f"# Benchmark: {document['name']}", "", "docs/benchmarks.md says how to read this."]
     lines += ["", *(f"* {key}: {value}" for key, value in document["machine"].items())]
     lines += [f"* {key}: {document[key]}" for key in ("started", "busy_cores", "plan")]
     lines += ["", "## Bars", "", *warning(document), *bars_table(bars)]
     for world_size in ALLREDUCE_WORLDS:
-        cases = list(dict.fromkeys(s.case for s in series if s.case.world_size == world_size))
-        if not cases:
-            continue
-        cold = [case for case in cases if "cold" in case.temperatures()]
-        lines += [f"## {world_size} ranks", "", "Median (minimum) of one operation.", ""]
-        lines += _times_table(series, cases, "warm")
-        lines += _times_table(series, cold, "cold") if cold else []
-        lines += _share_table(series, cases) + _first_table(series, cases)
+        lines += _throughput(series, _cases_of(series, THROUGHPUT, world_size))
+    for world_size in LATENCY_WORLDS:
+        lines += _latency(series, _cases_of(series, LATENCY, world_size))
     lines += ["## What was compared", ""]
     lines += [f"* {name}: {text}" for name, text in document["contestants"].items()]
-    lines += ["", "What the bare kernel has chosen:", "", *_choices(series)]
+    lines += [f"* lanes, {where}: {lanes}" for where, lanes in document["lanes"].items()]
+    if choices := _choices(series):
+        lines += ["", "What the bare kernel has chosen:", "", *choices]
     if problems := _problems(series):
         lines += ["", "## Problems", "", *problems]
     return "\n".join(lines) + "\n"
