@@ -138,7 +138,6 @@ Dependencies Daemon::CoreDependencies() {
 RingLanes::Options Daemon::OptionsOfRings() {
   return {.core = &core_,
           .watcher = loop_.get(),
-          .clock = clock_.get(),
           .loop = loop_.get(),
           .spin_us = config_.ring_spin_us(),
           .end_session = [this](SessionId session, const Failure& failure) {
@@ -253,6 +252,7 @@ void Daemon::Dump() const {
 
 void Daemon::Run() {
   loop_->SetPoller(&rings_);
+  loop_->SetSpin(config_.ring_spin_us());
   loop_->Run();
   stopper_.reset();
   // What workers have posted last is let go of while everything that it refers to is there.

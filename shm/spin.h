@@ -52,7 +52,7 @@ class Spin {
   // microseconds for each of these.
   static constexpr uint32_t kPenaltyMax = 64;
 
-  const uint64_t budget_ns_;
+  uint64_t budget_ns_;
   uint64_t started_ns_ = 0;
   uint64_t last_ns_ = 0;
   bool yielding_ = false;

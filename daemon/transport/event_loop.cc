@@ -1,5 +1,6 @@
 #include "daemon/transport/event_loop.h"
 
+#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
@@ -22,7 +23,7 @@ constexpr size_t kTasksPerTurn = 256;
 constexpr size_t kTimersPerTurn = 256;
 constexpr size_t kEventsPerTurn = 64;
 
-// While there is something in memory: to ask the kernel costs as much as a turn without it.
+// While the loop does not sleep: to ask the kernel costs as much as a turn without it.
 constexpr int kTurnsPerEventPoll = 8;
 
 // No watch has it.
@@ -116,14 +117,17 @@ void EventLoop::Unwatch(WatchId watch) {
 void EventLoop::Run() {
   thread_ = pthread_self();
   stopping_ = false;
-  int busy_turns = 0;
+  int turns = 0;
   while (!stopping_) {
-    RunTimers();
-    RunTasks();
-    const bool busy = PollMemory();
-    if (busy && ++busy_turns < kTurnsPerEventPoll) continue;
-    busy_turns = 0;
-    PollDescriptors(!busy);
+    const MonotonicTime now = clock_->Now();
+    const auto now_ns = static_cast<uint64_t>(absl::ToUnixNanos(now));
+    bool progress = RunTimers(now);
+    progress |= RunTasks();
+    progress |= poller_ != nullptr && poller_->Poll(now_ns);
+    const bool may_sleep = YieldOrSleep(progress, now_ns);
+    if (!may_sleep && ++turns < kTurnsPerEventPoll) continue;
+    turns = 0;
+    if (PollDescriptors(may_sleep)) waiting_ = false;
   }
 }
 
@@ -132,7 +136,19 @@ void EventLoop::SetPoller(Poller* poller) {
   poller_ = poller;
 }
 
-bool EventLoop::PollMemory() { return poller_ != nullptr && poller_->Poll(); }
+bool EventLoop::YieldOrSleep(bool progress, uint64_t now_ns) {
+  if (progress) {
+    if (std::exchange(waiting_, false)) spin_.Succeeded();
+    return false;
+  }
+  if (poller_ == nullptr || !poller_->IsAwake()) return true;
+  if (!std::exchange(waiting_, true)) spin_.Start(now_ns);
+  if (spin_.MayYield(now_ns)) {
+    sched_yield();
+    return false;
+  }
+  return poller_->MaySleep();
+}
 
 void EventLoop::Stop() {
   Post([this] { stopping_ = true; });
@@ -159,14 +175,14 @@ bool EventLoop::RunTasks() {
   return true;
 }
 
-void EventLoop::RunTimers() {
-  const MonotonicTime now = clock_->Now();
+bool EventLoop::RunTimers(MonotonicTime now) {
   for (size_t i = 0; i < kTimersPerTurn; ++i) {
-    if (timers_.empty() || timers_.begin()->first > now) return;
+    if (timers_.empty() || timers_.begin()->first > now) return i > 0;
     const auto timer = timers_.extract(timers_.begin());
     Failpoint(failpoint_);
     timer.mapped()();
   }
+  return true;
 }
 
 int EventLoop::TimeoutMs() const {
@@ -182,7 +198,7 @@ void EventLoop::ClearWake() const {
   [[maybe_unused]] const ssize_t taken = read(wake_.get(), &count, sizeof(count));
 }
 
-void EventLoop::PollDescriptors(bool may_sleep) {
+bool EventLoop::PollDescriptors(bool may_sleep) {
   int timeout_ms = 0;
   if (may_sleep && running_.empty() && !stopping_) {
     MutexLock lock(&mutex_);
@@ -209,6 +225,7 @@ void EventLoop::PollDescriptors(bool may_sleep) {
     const std::shared_ptr<Callback> callback = found->second.callback;
     (*callback)(events[i].events);
   }
+  return count > 0;
 }
 
 }  // namespace tutti

@@ -27,6 +27,7 @@
 #include "base/unique_fd.h"
 #include "daemon/transport/fd_watcher.h"
 #include "daemon/transport/poller.h"
+#include "shm/spin.h"
 
 namespace tutti {
 
@@ -47,9 +48,13 @@ class EventLoop final : public SequencedTaskRunner, public FdWatcher {
                                 std::function<void(uint32_t ready)> callback) override;
   void Unwatch(WatchId watch) override;
 
-  // Looks at `poller`, too, from now on; it must outlive Run. While it is busy the loop does not
-  // sleep, and looks at descriptors every few turns only.
+  // Looks at `poller`, too, from now on; it must outlive Run.
   void SetPoller(Poller* poller);
+
+  // From now on the loop yields its processor for up to so long before it sleeps, as long as the
+  // poller is awake. (Not for tasks' sake: gRPC's threads, who post them, need the processor.)
+  // Meanwhile it looks at descriptors every few turns only.
+  void SetSpin(uint64_t spin_us) { spin_ = Spin(spin_us * 1000); }
 
   // Runs until Stop. May be called again.
   void Run();
@@ -70,9 +75,10 @@ class EventLoop final : public SequencedTaskRunner, public FdWatcher {
   EventLoop(const Clock* clock, const std::string& name, UniqueFd epoll, UniqueFd wake);
 
   bool RunTasks();
-  void RunTimers();
-  bool PollMemory();
-  void PollDescriptors(bool may_sleep);
+  bool RunTimers(MonotonicTime now);
+  // Yields after a turn without `progress`, or says that the loop may sleep.
+  bool YieldOrSleep(bool progress, uint64_t now_ns);
+  bool PollDescriptors(bool may_sleep);
   int TimeoutMs() const;
   void ClearWake() const;
 
@@ -93,6 +99,8 @@ class EventLoop final : public SequencedTaskRunner, public FdWatcher {
   std::unordered_map<WatchId, Watched> watches_;
   WatchId last_watch_ = 0;
   Poller* poller_ = nullptr;
+  Spin spin_{0};
+  bool waiting_ = false;  // the last turn found nothing
   bool stopping_ = false;
 };
 

@@ -166,14 +166,22 @@ TEST_CASE("neither tasks nor descriptors starve the other") {
   loop->Unwatch(id);
 }
 
-// Is busy for so many polls, and counts them.
+// Has something for so many polls, and counts them.
 struct BusyPoller final : Poller {
-  bool Poll() override { return ++polls < busy_polls; }
+  bool Poll(uint64_t) override { return ++polls <= busy_polls; }
+  bool IsAwake() const override { return awake; }
+  bool MaySleep() override {
+    ++sleeps;
+    return polls > stays_awake_until;
+  }
   int64_t polls = 0;
   int64_t busy_polls = 0;
+  int64_t stays_awake_until = 0;
+  int64_t sleeps = 0;
+  bool awake = true;
 };
 
-TEST_CASE("a busy poller starves neither tasks nor timers nor descriptors, and lets none sleep") {
+TEST_CASE("a busy poller starves neither tasks nor timers nor descriptors") {
   Loop loop;
   BusyPoller poller;
   poller.busy_polls = INT64_MAX;
@@ -193,19 +201,46 @@ TEST_CASE("a busy poller starves neither tasks nor timers nor descriptors, and l
   loop->Run();
   CHECK(order == "dtT");
   CHECK(poller.polls > 20);
+  CHECK(poller.sleeps == 0);
 }
 
-TEST_CASE("a poller that is busy no more is asked again when something has happened") {
+TEST_CASE("a loop does not sleep while its poller may not") {
   Loop loop;
   BusyPoller poller;
   poller.busy_polls = 100;
+  poller.stays_awake_until = 150;
   loop->SetPoller(&poller);
   const absl::Duration before = ProcessorTime();
   loop->PostAt(loop.clock.Now() + absl::Milliseconds(200), [&] { loop->Stop(); });
   loop->Run();
-  CHECK(poller.polls >= 100);
-  CHECK(poller.polls < 120);
+  CHECK(poller.polls > 150);
+  CHECK(poller.polls < 170);
   CHECK(ProcessorTime() - before < absl::Milliseconds(100));
+}
+
+TEST_CASE("a loop that spins looks again and again for a while, then sleeps") {
+  Loop loop;
+  BusyPoller poller;
+  loop->SetPoller(&poller);
+  loop->SetSpin(20'000);
+  const absl::Duration before = ProcessorTime();
+  loop->PostAt(loop.clock.Now() + absl::Milliseconds(300), [&] { loop->Stop(); });
+  loop->Run();
+  CHECK(poller.polls > 20);
+  CHECK(poller.sleeps > 0);
+  CHECK(ProcessorTime() - before < absl::Milliseconds(150));
+}
+
+TEST_CASE("a loop whose poller sleeps does not spin") {
+  Loop loop;
+  BusyPoller poller;
+  poller.awake = false;
+  loop->SetPoller(&poller);
+  loop->SetSpin(20'000);
+  loop->PostAt(loop.clock.Now() + absl::Milliseconds(100), [&] { loop->Stop(); });
+  loop->Run();
+  CHECK(poller.polls < 10);
+  CHECK(poller.sleeps == 0);
 }
 
 TEST_CASE("the loop belongs to its maker, then to whoever runs it") {

@@ -32,8 +32,7 @@ Failure Invalid(std::string message) {
 
 }  // namespace
 
-RingLanes::RingLanes(Options options)
-    : options_(std::move(options)), spin_(options_.spin_us * 1000) {}
+RingLanes::RingLanes(Options options) : options_(std::move(options)) {}
 
 // --- Lanes come and go ---
 
@@ -112,46 +111,28 @@ void RingLanes::Forget(SessionId session) {
 
 // --- Polling ---
 
-bool RingLanes::Poll() {
-  if (busy_.empty()) return false;
+bool RingLanes::Poll(uint64_t now_ns) {
   bool any = false;
-  const size_t count = busy_.size();
-  for (size_t i = 0; i < count; ++i) {
-    const std::shared_ptr<RingLane> lane = busy_[i].lane;
-    if (lane->Poll(kWorksPerTurn) == 0) continue;
-    any = true;
-    busy_[i].last_ns = 0;  // now, see below
-  }
-  const uint64_t now_ns = NowNs();
   for (Busy& busy : busy_) {
-    if (busy.last_ns == 0) busy.last_ns = now_ns;
+    const bool some = busy.lane->Poll(kWorksPerTurn) > 0;
+    if (some || busy.last_ns == 0) busy.last_ns = now_ns;
+    any |= some;
   }
-  if (any) {
-    if (std::exchange(waiting_, false)) spin_.Succeeded();
-    LetSleep(now_ns, false);
-    return true;
-  }
-  if (!std::exchange(waiting_, true)) spin_.Start(now_ns);
-  const bool yield = spin_.MayYield(now_ns);
-  LetSleep(now_ns, !yield);
-  if (busy_.empty()) {
-    waiting_ = false;
-    return false;
-  }
-  if (yield) sched_yield();
-  return true;
+  const auto rests = [&](const Busy& busy) {
+    return now_ns - busy.last_ns > options_.spin_us * 1000 && TrySleep(busy);
+  };
+  busy_.erase(std::remove_if(busy_.begin(), busy_.end(), rests), busy_.end());
+  return any;
 }
 
-void RingLanes::LetSleep(uint64_t now_ns, bool all) {
-  const auto sleeps = [&](const Busy& busy) {
-    if (busy.lane->is_closed()) return true;
-    const bool quiet = all || now_ns - busy.last_ns > spin_.budget_ns();
-    return quiet && TrySleep(busy);
-  };
+bool RingLanes::MaySleep() {
+  const auto sleeps = [this](const Busy& busy) { return TrySleep(busy); };
   busy_.erase(std::remove_if(busy_.begin(), busy_.end(), sleeps), busy_.end());
+  return busy_.empty();
 }
 
 bool RingLanes::TrySleep(const Busy& busy) {
+  if (busy.lane->is_closed()) return true;
   if (!busy.lane->MaySleep()) {
     busy.lane->Awake();
     return false;
@@ -176,11 +157,7 @@ void RingLanes::OnDoorbell(SessionId session) {
 void RingLanes::MakeBusy(Kept* kept) {
   if (std::exchange(kept->busy, true)) return;
   kept->lane->Awake();
-  busy_.push_back({kept->lane, NowNs()});
-}
-
-uint64_t RingLanes::NowNs() const {
-  return static_cast<uint64_t>(absl::ToUnixNanos(options_.clock->Now()));
+  busy_.push_back({kept->lane, 0});
 }
 
 }  // namespace tutti

@@ -11,7 +11,6 @@
 #include <memory>
 #include <vector>
 
-#include "base/clock.h"
 #include "base/result.h"
 #include "base/task_runner.h"
 #include "base/unique_fd.h"
@@ -19,7 +18,6 @@
 #include "daemon/transport/fd_watcher.h"
 #include "daemon/transport/poller.h"
 #include "daemon/transport/ring_lane.h"
-#include "shm/spin.h"
 #include "tutti/v1/session.pb.h"
 
 namespace tutti {
@@ -30,9 +28,8 @@ class RingLanes final : public Poller {
   struct Options {
     Core* core = nullptr;
     FdWatcher* watcher = nullptr;
-    const Clock* clock = nullptr;
     SequencedTaskRunner* loop = nullptr;
-    // How long a busy lane may be quiet before it sleeps.
+    // How long a busy lane may be quiet before it sleeps, and what clients are told.
     uint64_t spin_us = 0;
     // The session has broken the lane's protocol: closes its socket.
     std::function<void(SessionId session, const Failure& failure)> end_session;
@@ -52,8 +49,9 @@ class RingLanes final : public Poller {
   // Takes what the session's client has submitted: it submits no more.
   void TakeRest(SessionId session);
 
-  // True while a lane is busy. Yields the processor if none had anything.
-  bool Poll() override;
+  bool Poll(uint64_t now_ns) override;
+  bool IsAwake() const override { return !busy_.empty(); }
+  bool MaySleep() override;
 
   uint64_t spin_us() const { return options_.spin_us; }
   // How many lanes there are, and how many of these don't sleep.
@@ -61,7 +59,7 @@ class RingLanes final : public Poller {
   size_t busy() const { return busy_.size(); }
 
  private:
-  // A lane that is looked at, and when it last had something.
+  // A lane that is looked at, and when it last had something; 0: to be seen on the next turn.
   struct Busy {
     std::shared_ptr<RingLane> lane;
     uint64_t last_ns = 0;
@@ -75,15 +73,11 @@ class RingLanes final : public Poller {
   Result<RingLane::Options> Open(SessionId session, const v1::CreateRing& request);
   void OnDoorbell(SessionId session);
   void MakeBusy(Kept* kept);
-  // Lets lanes sleep that have been quiet for long, or all that are quiet.
-  void LetSleep(uint64_t now_ns, bool all);
+  // False if something has come.
   bool TrySleep(const Busy& busy);
   void Forget(SessionId session);
-  uint64_t NowNs() const;
 
   const Options options_;
-  Spin spin_;
-  bool waiting_ = false;  // the last turn found nothing
   std::map<SessionId, Kept> lanes_;
   std::vector<Busy> busy_;
 };

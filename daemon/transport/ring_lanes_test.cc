@@ -86,11 +86,23 @@ TEST_CASE("a quiet lane sleeps, and is woken by its doorbell") {
   world.Settle();
   CHECK(peer.Take().has_value());
   world.LetAllSleep();
-  CHECK_FALSE(world.rings.Poll());
+  CHECK_FALSE(world.rings.Poll(world.NowNs()));
   CHECK(peer.Submit(peer.Allreduce("dp")));
   world.Settle();
   CHECK(peer.Take().has_value());
   CHECK(world.rings.busy() == 1);
+}
+
+TEST_CASE("a loop may sleep once all lanes do, however short they have been quiet") {
+  RingWorld world;
+  const auto peers = FormRingGroup(&world, 2);
+  peers[0]->Submit(peers[0]->Allreduce("dp"));
+  CHECK_FALSE(world.rings.MaySleep());
+  CHECK(world.rings.busy() == 1);
+  world.Settle();
+  CHECK(world.rings.MaySleep());
+  CHECK(world.rings.busy() == 0);
+  CHECK(peers[0]->Submit(peers[0]->Allreduce("dp")));
 }
 
 TEST_CASE("what is told is rung for if the client sleeps, and only then") {

@@ -27,7 +27,6 @@ struct World {
   explicit World(size_t sockets_max = 100)
       : rings({.core = test.core.get(),
                .watcher = &watcher,
-               .clock = &test.clock,
                .loop = &test.loop,
                .spin_us = 5,
                .end_session = [this](SessionId session,

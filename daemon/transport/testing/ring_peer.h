@@ -33,7 +33,7 @@ struct RingWorld {
   void Settle() {
     for (int i = 0; i < 8; ++i) {
       watcher.Turn();
-      rings.Poll();
+      rings.Poll(NowNs());
       test.Settle();
     }
   }
@@ -44,6 +44,7 @@ struct RingWorld {
       Settle();
     }
   }
+  uint64_t NowNs() const { return static_cast<uint64_t>(absl::ToUnixNanos(test.clock.Now())); }
 
   TestCore test;
   ManualWatcher watcher;
@@ -51,7 +52,6 @@ struct RingWorld {
   std::vector<std::pair<SessionId, Failure>> ended;
   RingLanes rings{{.core = test.core.get(),
                    .watcher = &watcher,
-                   .clock = &test.clock,
                    .loop = &test.loop,
                    .spin_us = 5,
                    .end_session = [this](SessionId session, const Failure& failure) {
