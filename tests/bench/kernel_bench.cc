@@ -156,7 +156,7 @@ Collective Make(const Spec& spec, Memory* memory) {
                   .count = spec.size_bytes / SizeOf(spec.dtype),
                   .world_size = spec.ranks};
   const auto list = [&](size_t count) {
-    std::vector<Buffer> buffers;
+    Buffers buffers;
     for (size_t i = 0; i < count; ++i) buffers.push_back(memory->Make(spec.size_bytes));
     return buffers;
   };
