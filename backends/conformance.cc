@@ -75,7 +75,7 @@ class Trial {
   struct Memory {
     std::vector<Guarded> inputs;
     std::vector<Guarded> others;  // outputs that are not in place
-    Buffers outputs;  // all of them
+    Buffers outputs;              // all of them
   };
 
   std::vector<Memory> Arrange(Collective* collective) const;

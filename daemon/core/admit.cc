@@ -76,8 +76,8 @@ std::optional<Failure> CheckInFlight(const Work& work, const AdmitContext& conte
   for (const auto& [number, other] : context.session.in_flight()) {
     if (other.sequence == context.sequence && other.work->rank == work.rank) continue;
     if (Footprint::Collide(work.footprint, other.work->footprint)) {
-      return Invalid(absl::StrCat("the tensor is in use by ", other.Describe(),
-                                  ", which is still in flight"));
+      return Invalid(
+          absl::StrCat("the tensor is in use by ", other.Describe(), ", which is still in flight"));
     }
   }
   return std::nullopt;

@@ -27,7 +27,8 @@ class Executor {
   Executor(SequencedTaskRunner* loop, TaskRunner* workers, uint64_t inline_bytes_max);
 
   // Runs `operation` here and now, if it is small. REQUIRES: operation->complete()
-  std::optional<absl::Status> TryInline(const ExecutionContext& context, Operation* operation) const;
+  std::optional<absl::Status> TryInline(const ExecutionContext& context,
+                                        Operation* operation) const;
 
   using Done = std::function<void(absl::Status)>;
 

@@ -70,8 +70,7 @@ TEST_CASE("one pass finds what comparing all pairs finds") {
 }
 
 TEST_CASE("outputs are apart, and lie on no input but their own") {
-  const auto find = [](CollectiveKind kind, Buffers inputs,
-                       Buffers outputs) {
+  const auto find = [](CollectiveKind kind, Buffers inputs, Buffers outputs) {
     const Footprint footprint({.inputs = std::move(inputs), .outputs = std::move(outputs)});
     return footprint.FindSelfOverlap(kind, /*rank=*/1);
   };

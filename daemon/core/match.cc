@@ -211,9 +211,10 @@ std::optional<Failure> SplitsDisagree(const Operation& operation, const GroupLab
       failure.sequence = operation.sequence;
       failure.culprits = {std::min(from->rank, to->rank)};
       if (from->rank != to->rank) failure.culprits.push_back(std::max(from->rank, to->rank));
-      failure.message = absl::StrCat(Where(group, &operation), ": rank ", from->rank, " has ", sent / element,
-                                     " elements for rank ", to->rank, ", which expects ",
-                                     expected / element, " from it", kNothingWritten);
+      failure.message =
+          absl::StrCat(Where(group, &operation), ": rank ", from->rank, " has ", sent / element,
+                       " elements for rank ", to->rank, ", which expects ", expected / element,
+                       " from it", kNothingWritten);
       return failure;
     }
   }
@@ -246,8 +247,9 @@ std::optional<Failure> Disagreement(const Operation& operation, const GroupLabel
     }
   }
   std::sort(failure.culprits.begin(), failure.culprits.end());
-  failure.message = absl::StrCat(Where(group, &operation), ": ranks disagree on ", absl::StrJoin(fields, ", "), " (",
-                                 absl::StrJoin(told, "; "), ")", kNothingWritten);
+  failure.message =
+      absl::StrCat(Where(group, &operation), ": ranks disagree on ", absl::StrJoin(fields, ", "),
+                   " (", absl::StrJoin(told, "; "), ")", kNothingWritten);
   return failure;
 }
 

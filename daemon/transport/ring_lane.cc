@@ -14,9 +14,10 @@
 namespace tutti {
 namespace {
 
-// The core keeps completions until they are acknowledged. Reading how many were taken costs a cache
-// miss, so it is not done for each of them.
-constexpr uint64_t kAcknowledgeEvery = 64;
+// The core keeps completions until they are acknowledged, and ends a session that leaves it with
+// four times of what may be in flight. Reading how many were taken costs a cache miss, so it is not
+// done for each of them.
+constexpr uint64_t kAcknowledgeEveryMax = 64;
 
 // More spans than that are refused whatever they are, so they are counted but not read.
 constexpr uint32_t kSpansCountedMax = 1 << 16;
@@ -29,6 +30,7 @@ RingLane::RingLane(Options options)
       memory_(std::move(options.memory)),
       doorbell_(std::move(options.doorbell)),
       core_(options.core),
+      acknowledge_every_(std::min(kAcknowledgeEveryMax, options.works_in_flight_max)),
       tell_broken_(std::move(options.broken)),
       closed_(std::move(options.closed)),
       works_(region_.submissions()),
@@ -38,7 +40,8 @@ RingLane::RingLane(Options options)
 
 size_t RingLane::Poll(size_t works_max) {
   const std::shared_ptr<RingLane> self = shared_from_this();
-  if (put_ - acknowledged_ >= kAcknowledgeEvery || !backlog_.empty()) Acknowledge();
+  const auto is_due = [this] { return put_ - acknowledged_ >= acknowledge_every_; };
+  if (is_due() || !backlog_.empty()) Acknowledge();
   size_t taken = 0;
   while (taken < works_max && !is_closed() && !broken_) {
     SubmissionEntry entry;
@@ -50,6 +53,7 @@ size_t RingLane::Poll(size_t works_max) {
     }
     ++taken;
     Submit(entry);
+    if (is_due()) Acknowledge();
   }
   return taken;
 }

@@ -33,6 +33,8 @@ class RingLane final : public Lane, public std::enable_shared_from_this<RingLane
     UniqueFd doorbell;
     // Outlives this.
     Core* core = nullptr;
+    // As Limits has it.
+    uint64_t works_in_flight_max = 0;
     // The client has broken the protocol: its session has to end, for this reason. Called once, and
     // may be called from within the core.
     std::function<void(const Failure&)> broken;
@@ -74,6 +76,7 @@ class RingLane final : public Lane, public std::enable_shared_from_this<RingLane
   const std::shared_ptr<const Mapping> memory_;
   const UniqueFd doorbell_;
   Core* const core_;
+  const uint64_t acknowledge_every_;
   const std::function<void(const Failure&)> tell_broken_;
   std::function<void()> closed_;
 

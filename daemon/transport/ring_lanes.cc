@@ -85,7 +85,8 @@ Result<RingLane::Options> RingLanes::Open(SessionId session, const v1::CreateRin
   RingLane::Options opened{.session = session,
                            .region = RingRegion(whole->data, header.entries),
                            .memory = std::move(whole->keep),
-                           .core = options_.core};
+                           .core = options_.core,
+                           .works_in_flight_max = options_.works_in_flight_max};
   // Not at once: it may be in the middle of a call of the core.
   opened.broken = [this, session](const Failure& failure) {
     options_.loop->Post([this, session, failure] { options_.end_session(session, failure); });

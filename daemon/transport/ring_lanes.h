@@ -29,6 +29,8 @@ class RingLanes final : public Poller {
     Core* core = nullptr;
     FdWatcher* watcher = nullptr;
     SequencedTaskRunner* loop = nullptr;
+    // As Limits has it.
+    uint64_t works_in_flight_max = 0;
     // How long a busy lane may be quiet before it sleeps, and what clients are told.
     uint64_t spin_us = 0;
     // The session has broken the lane's protocol: closes its socket.

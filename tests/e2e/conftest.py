@@ -82,8 +82,8 @@ def crew_of_module(request: pytest.FixtureRequest) -> Iterator[Crew]:
 
 @pytest.fixture
 def crew(crew_of_module: Crew) -> Iterator[Crew]:
-    """Up to four ranks with the daemon of the file, on either lane. What they have joined they leave
-    at the end.
+    """Up to four ranks with the daemon of the file, on either lane. At the end they leave what they
+    have joined.
     """
     yield crew_of_module
     crew_of_module.leave_all()

@@ -21,7 +21,8 @@ namespace tutti {
 
 // The daemon's side.
 struct RingWorld {
-  explicit RingWorld(Limits limits = WithRoom(TestLimits())) : test(std::move(limits)) {}
+  explicit RingWorld(Limits limits = WithRoom(TestLimits()))
+      : test(limits), works_in_flight_max(limits.works_in_flight_max) {}
 
   static Limits WithRoom(Limits limits) {
     limits.arena_bytes_max = 64 << 20;
@@ -47,12 +48,14 @@ struct RingWorld {
   uint64_t NowNs() const { return static_cast<uint64_t>(absl::ToUnixNanos(test.clock.Now())); }
 
   TestCore test;
+  uint64_t works_in_flight_max;
   ManualWatcher watcher;
   // Sessions whose lane broke the protocol, and why.
   std::vector<std::pair<SessionId, Failure>> ended;
   RingLanes rings{{.core = test.core.get(),
                    .watcher = &watcher,
                    .loop = &test.loop,
+                   .works_in_flight_max = works_in_flight_max,
                    .spin_us = 5,
                    .end_session = [this](SessionId session, const Failure& failure) {
                      ended.emplace_back(session, failure);
