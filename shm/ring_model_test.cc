@@ -52,6 +52,46 @@ TEST_CASE("no order of a machine with store buffers loses a wake-up") {
   }
 }
 
+// A producer that puts an entry into each of two queues, and passes one fence for both before it
+// looks who sleeps; the consumer of the first.
+bool SleeperIsLeftByOneFence(TsoMachine* machine) {
+  IntegerRing world;
+  IntegerRing other;
+  machine->Run(
+      [&] {
+        RingProducer<uint64_t, TsoMemory> first(world.queue());
+        RingProducer<uint64_t, TsoMemory> second(other.queue());
+        for (uint64_t i = 0; i < 2; ++i) {
+          first.TryPush(i);
+          second.TryPush(i);
+          TsoMemory::Fence();
+          if (first.IsAsleep()) machine->Ring();
+          second.IsAsleep();
+        }
+      },
+      [&] {
+        RingConsumer<uint64_t, TsoMemory> consumer(world.queue());
+        for (uint64_t got = 0; got < 2;) {
+          uint64_t entry = 0;
+          if (consumer.TryPop(&entry) == RingConsumer<uint64_t, TsoMemory>::Pop::kDone) {
+            REQUIRE(entry == got++);
+          } else {
+            if (consumer.MaySleep()) machine->WaitForRing();
+            consumer.Awake();
+          }
+        }
+      });
+  return machine->stuck();
+}
+
+TEST_CASE("one fence serves all queues") {
+  size_t stuck = 0;
+  const size_t orders =
+      ForEachOrder([&](TsoMachine* machine) { stuck += SleeperIsLeftByOneFence(machine) ? 1 : 0; });
+  CHECK(orders > 20);
+  CHECK(stuck == 0);
+}
+
 // The planted defect: without fences.
 struct FencelessMemory : TsoMemory {
   static void Fence() {}

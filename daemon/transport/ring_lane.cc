@@ -31,6 +31,7 @@ RingLane::RingLane(Options options)
       doorbell_(std::move(options.doorbell)),
       core_(options.core),
       acknowledge_every_(std::min(kAcknowledgeEveryMax, options.works_in_flight_max)),
+      tell_told_(std::move(options.told)),
       tell_broken_(std::move(options.broken)),
       closed_(std::move(options.closed)),
       works_(region_.submissions()),
@@ -149,8 +150,13 @@ bool RingLane::Put(const Completion& completion) {
   }
   ++put_;
   last_serial_ = completion.serial;
-  if (completions_.MustRing()) RingDoorbell(doorbell_.get());
+  if (!std::exchange(told_, true)) tell_told_(shared_from_this());
   return true;
+}
+
+void RingLane::TellIfAsleep() {
+  told_ = false;
+  if (completions_.IsAsleep()) RingDoorbell(doorbell_.get());
 }
 
 std::optional<uint32_t> RingLane::PutFailure(const std::string& bytes) {

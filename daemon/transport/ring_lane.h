@@ -35,6 +35,9 @@ class RingLane final : public Lane, public std::enable_shared_from_this<RingLane
     Core* core = nullptr;
     // As Limits has it.
     uint64_t works_in_flight_max = 0;
+    // It has told its client something: TellIfAsleep is to be called soon, after a fence. May be
+    // called from within the core; not again before that call.
+    std::function<void(std::shared_ptr<RingLane>)> told;
     // The client has broken the protocol: its session has to end, for this reason. Called once, and
     // may be called from within the core.
     std::function<void(const Failure&)> broken;
@@ -46,6 +49,12 @@ class RingLane final : public Lane, public std::enable_shared_from_this<RingLane
   // Takes up to `works_max` works, and tells the core of what the client has taken. Returns how
   // many works there were.
   size_t Poll(size_t works_max);
+
+  // Poll will be called soon.
+  void Prefetch() const { works_.Prefetch(); }
+
+  // Rings if the client sleeps. REQUIRES: a fence since the last completion.
+  void TellIfAsleep();
 
   // Nothing will come without a ring of the doorbell; false if something has come already. Either
   // way Awake comes before the next Poll.
@@ -77,6 +86,7 @@ class RingLane final : public Lane, public std::enable_shared_from_this<RingLane
   const UniqueFd doorbell_;
   Core* const core_;
   const uint64_t acknowledge_every_;
+  const std::function<void(std::shared_ptr<RingLane>)> tell_told_;
   const std::function<void(const Failure&)> tell_broken_;
   std::function<void()> closed_;
 
@@ -90,6 +100,7 @@ class RingLane final : public Lane, public std::enable_shared_from_this<RingLane
   uint64_t put_ = 0;
   uint64_t last_serial_ = 0;
   uint64_t acknowledged_ = 0;
+  bool told_ = false;
   bool broken_ = false;
   // Used again for each work: its vectors keep their memory.
   WorkRequest request_;

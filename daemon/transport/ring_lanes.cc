@@ -18,6 +18,11 @@ namespace {
 // Then other lanes, tasks and sockets get their turn: a small operation takes a microsecond.
 constexpr size_t kWorksPerTurn = 64;
 
+// A lane that has been quiet for so long sleeps though others are busy. Not earlier: to look at one
+// costs nanoseconds, to be rung for microseconds; and all ranks of a group are quiet while one of
+// them computes.
+constexpr uint64_t kQuietSpins = 20;
+
 constexpr uint64_t kPageBytes = 4096;
 
 #if defined(__x86_64__)
@@ -87,6 +92,7 @@ Result<RingLane::Options> RingLanes::Open(SessionId session, const v1::CreateRin
                            .memory = std::move(whole->keep),
                            .core = options_.core,
                            .works_in_flight_max = options_.works_in_flight_max};
+  opened.told = [this](std::shared_ptr<RingLane> lane) { told_.push_back(std::move(lane)); };
   // Not at once: it may be in the middle of a call of the core.
   opened.broken = [this, session](const Failure& failure) {
     options_.loop->Post([this, session, failure] { options_.end_session(session, failure); });
@@ -114,16 +120,27 @@ void RingLanes::Forget(SessionId session) {
 
 bool RingLanes::Poll(uint64_t now_ns) {
   bool any = false;
+  for (const Busy& busy : busy_) busy.lane->Prefetch();
   for (Busy& busy : busy_) {
     const bool some = busy.lane->Poll(kWorksPerTurn) > 0;
     if (some || busy.last_ns == 0) busy.last_ns = now_ns;
     any |= some;
   }
   const auto rests = [&](const Busy& busy) {
-    return now_ns - busy.last_ns > options_.spin_us * 1000 && TrySleep(busy);
+    return now_ns - busy.last_ns > kQuietSpins * options_.spin_us * 1000 && TrySleep(busy);
   };
   busy_.erase(std::remove_if(busy_.begin(), busy_.end(), rests), busy_.end());
+  RingWhoSleeps();
   return any;
+}
+
+// Here and not as each completion is put: a fence waits for the stores before it, and these for the
+// processors of the clients; so they wait together.
+void RingLanes::RingWhoSleeps() {
+  if (told_.empty()) return;
+  SharedMemory::Fence();
+  for (const std::shared_ptr<RingLane>& lane : told_) lane->TellIfAsleep();
+  told_.clear();
 }
 
 bool RingLanes::MaySleep() {

@@ -31,7 +31,7 @@ class RingLanes final : public Poller {
     SequencedTaskRunner* loop = nullptr;
     // As Limits has it.
     uint64_t works_in_flight_max = 0;
-    // How long a busy lane may be quiet before it sleeps, and what clients are told.
+    // How long the loop yields before it sleeps, and what clients are told.
     uint64_t spin_us = 0;
     // The session has broken the lane's protocol: closes its socket.
     std::function<void(SessionId session, const Failure& failure)> end_session;
@@ -78,10 +78,13 @@ class RingLanes final : public Poller {
   // False if something has come.
   bool TrySleep(const Busy& busy);
   void Forget(SessionId session);
+  void RingWhoSleeps();
 
   const Options options_;
   std::map<SessionId, Kept> lanes_;
   std::vector<Busy> busy_;
+  // Those that have told their clients something since the last turn.
+  std::vector<std::shared_ptr<RingLane>> told_;
 };
 
 }  // namespace tutti

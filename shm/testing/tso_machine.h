@@ -222,6 +222,7 @@ struct TsoMemory {
     TsoMachine::current()->Store(to, value);
   }
   static void Fence() { TsoMachine::current()->Fence(); }
+  static void Prefetch(const void*) {}
 };
 
 }  // namespace tutti
