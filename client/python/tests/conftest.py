@@ -20,8 +20,18 @@ def socket_dir() -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.fixture(params=["ring", "grpc"])
+def lane(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Which lane clients have. Tests of one lane, or of neither, parametrize it indirectly."""
+    monkeypatch.setenv("TUTTI_LANE", request.param)
+    return str(request.param)
+
+
 @pytest.fixture
-def daemon(socket_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDaemon]:
+def daemon(
+    socket_dir: Path, lane: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FakeDaemon]:
+    del lane
     monkeypatch.setenv("TUTTI_SOCKET_DIR", str(socket_dir))
     fake = FakeDaemon(socket_dir)
     yield fake

@@ -21,6 +21,7 @@ from typing import Any
 import fake_operations as operations
 import grpc
 import numpy as np
+from fake_ring import FakeRing
 
 from tutti.v1 import client_pb2, session_pb2, types_pb2
 
@@ -45,6 +46,8 @@ class FakeSession:
     acknowledged: int = 0
     completions: list[Any] = field(default_factory=list)
     stream: queue.SimpleQueue[Any] | None = None
+    opened: Any = None  # the last Open
+    ring: FakeRing | None = None
     goodbye: bool = False
 
 
@@ -78,6 +81,8 @@ class FakeDaemon:
         self.in_flight_max = 1024
         self.arena_limit = 1 << 40
         self.unsupported: set[int] = set()  # dtypes
+        self.no_ring: Any = None  # the failure that CreateRing is refused with
+        self.spin_us = 50
         self.next = 1
         self._grpc = grpc.server(futures.ThreadPoolExecutor(64))
         unary, stream = grpc.unary_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
@@ -123,6 +128,14 @@ class FakeDaemon:
     def hang_up(self, session: FakeSession) -> None:
         with contextlib.suppress(OSError):
             session.connection.shutdown(socket.SHUT_RDWR)
+
+    def end(self, session: FakeSession, reason: Any) -> None:
+        """With last words. As the daemon does, it closes the lane first."""
+        if session.ring is not None:
+            session.ring.close()
+        reply = session_pb2.SessionReply(failure=reason)
+        session.connection.send(reply.SerializeToString())
+        self.hang_up(session)
 
     def break_streams(self) -> None:
         with self.lock:
@@ -174,6 +187,8 @@ class FakeDaemon:
             fds = [] if fd is None else [fd]
             with contextlib.suppress(OSError):
                 socket.send_fds(connection, [reply.SerializeToString()], fds)
+            if request.HasField("create_ring") and fd is not None:
+                os.close(fd)
         if session:
             self._end(session)
         connection.close()
@@ -212,9 +227,30 @@ class FakeDaemon:
             if (left := session.offered.pop(request.release_arena.arena, None)) is not None:
                 os.close(left)
             reply.arena_released.arena = request.release_arena.arena
+        elif kind == "create_ring":
+            if self.no_ring is not None:
+                reply.failure.CopyFrom(self.no_ring)
+                return reply, None
+            fd = self._make_ring(session, request.create_ring)
+            reply.ring_created.last_received = session.received
+            reply.ring_created.spin_us = self.spin_us
         return reply, fd
 
+    def _make_ring(self, session: FakeSession, request: Any) -> int:
+        assert request.offset % 4096 == 0
+        assert request.acknowledged == session.serial == 0
+        session.ring = FakeRing(
+            memoryview(session.arenas[request.arena])[request.offset :],
+            session.arenas,
+            self.lock,
+            lambda work: self._submit_or_hang_up(session, work),
+            lambda: self.hang_up(session),
+        )
+        return session.ring.theirs.detach()
+
     def _end(self, session: FakeSession) -> None:
+        if session.ring is not None:
+            session.ring.close()
         with self.lock:
             self.sessions.pop(session.token, None)
             session.arenas.clear()
@@ -284,6 +320,7 @@ class FakeDaemon:
             if session.stream is not None:
                 session.stream.put(None)
             session.stream = outbox
+            session.opened = first.open
             self._acknowledge(session, first.open.acknowledged)
             opened = client_pb2.Opened(last_received=session.received)
             outbox.put(client_pb2.AttachResponse(opened=opened))
@@ -405,6 +442,9 @@ class FakeDaemon:
     def _complete(self, session: FakeSession, number: int, error: Any) -> None:
         session.serial += 1
         completion = client_pb2.Completion(serial=session.serial, number=number, failure=error)
+        if session.ring is not None:
+            session.ring.put(completion)
+            return
         session.completions.append(completion)
         self._send(session, completion)
 

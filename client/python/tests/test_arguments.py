@@ -13,6 +13,12 @@ from ranks import in_threads
 import tutti
 from tutti.errors import ArgumentError
 
+# They are checked before there is a lane.
+pytestmark = [
+    pytest.mark.usefixtures("lane"),
+    pytest.mark.parametrize("lane", ["ring"], indirect=True),
+]
+
 ROW = np.zeros((2, 3))
 ROWS = [np.zeros((2, 3)) for _ in range(3)]
 INTS = [np.zeros((2, 3), int) for _ in range(3)]

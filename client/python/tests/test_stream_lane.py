@@ -11,6 +11,9 @@ from ranks import in_threads
 
 import tutti
 from tutti import _wire
+from tutti.binding import Bound
+
+pytestmark = pytest.mark.parametrize("lane", ["grpc"], indirect=True)
 
 
 def test_numbers_have_no_gaps_from_many_threads(client: tutti.Client, daemon: FakeDaemon) -> None:
@@ -121,9 +124,11 @@ def test_submitting_does_not_wait_for_a_stopped_daemon_for_ever(daemon: FakeDaem
     with tutti.Client() as client:
         group = client.join("g", 0, 1)
         first = group.barrier(async_op=True)
-        message = _wire.client.Work(kind=_wire.types.COLLECTIVE_KIND_BARRIER)
+        bound = Bound([], [], [], client._pool, None)
+        kind = _wire.types.COLLECTIVE_KIND_BARRIER
+        barrier = (group._membership, kind, 0, 0, 0, 0, bound)
         with pytest.raises(tutti.NodeLostError, match="none of the works in flight has ended"):
-            client._lane.submit(message, first, 0.05)
+            client._lane.submit(barrier, first, 0.05)
         assert client._lane.has_taken(first)
         daemon.release()
         first.wait(10)

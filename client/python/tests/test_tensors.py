@@ -38,11 +38,11 @@ def place_of(bound: Bound) -> Any:
 
 def span_of(pool: Pool, bound: Bound) -> npt.NDArray[np.uint8]:
     """The bytes that the daemon would see."""
-    span = place_of(bound)
-    if not span.length:
+    _, offset, length = place_of(bound)
+    if not length:
         return np.zeros(0, np.uint8)
     arena = pool._table[1][0]
-    return arena.bytes[span.offset : span.offset + span.length]
+    return arena.bytes[offset : offset + length]
 
 
 def negate(pool: Pool, tensor: Any) -> None:
@@ -62,7 +62,7 @@ def test_every_dtype_travels(pool: Pool, name: str) -> None:
     array = np.arange(100).astype(name)
     bound = bind(array, pool, read=True, write=False)
     assert DTYPES[describe(array).dtype] == DTYPES[name]
-    assert place_of(bound).arena == 7
+    assert place_of(bound)[0] == 7
     assert span_of(pool, bound).tobytes() == array.tobytes()
     bound.finish(True)
 
@@ -130,12 +130,12 @@ def test_arena_arrays_are_not_copied(pool: Pool) -> None:
     for view in (array, array[1:3], array[2], array.reshape(-1)[3:7]):
         bound = bind(view, pool, read=True, write=True)
         offset = view.__array_interface__["data"][0] - address
-        assert arena.address + place_of(bound).offset == address + offset
-        assert place_of(bound).length == view.nbytes
+        assert arena.address + place_of(bound)[1] == address + offset
+        assert place_of(bound)[2] == view.nbytes
     # These would have to be read in another order.
     for view in (array.T, array[:, 1:2]):
         bound = bind(view, pool, read=True, write=True)
-        assert not address <= arena.address + place_of(bound).offset < address + array.nbytes
+        assert not address <= arena.address + place_of(bound)[1] < address + array.nbytes
         bound.finish(True)
 
 
@@ -228,7 +228,7 @@ class TestTorch:
         array = pool.array((10,), np.float32)
         bound = bind(self.t.from_numpy(array)[2:5], pool, read=True, write=True)
         assert (
-            place_of(bound).offset
+            place_of(bound)[1]
             == array.__array_interface__["data"][0] - pool._table[1][0].address + 8
         )
 

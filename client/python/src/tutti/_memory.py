@@ -21,16 +21,20 @@ class Memory:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self.pool = Pool(self._make_arena)
+        self.pool = Pool(self.make_arena)
 
     def release_unused(self) -> int:
         """Gives arenas that hold nothing back. Returns their bytes, which are free by then."""
         unused = self.pool.take_unused()
         for arena in unused:
-            self._release(arena.number)
+            self.release(arena.number)
         return sum(arena.size for arena in unused)
 
-    def _make_arena(self, size_bytes: int) -> Arena:
+    def make_arena(self, size_bytes: int) -> Arena:
+        """An arena of the caller's own, zeroed. The size is a multiple of 4096.
+
+        Raises what the daemon refuses it with, and MemoryError.
+        """
         try:
             return self._try_make_arena(size_bytes)
         except LimitError:
@@ -52,12 +56,13 @@ class Memory:
             self._session.request(_MAP_TIMEOUT_S, arena_mapped=mapped)
             return arena
         except BaseException:
-            self._release(number)
+            self.release(number)
             raise
         finally:
             os.close(fd)
 
-    def _release(self, number: int) -> None:
+    def release(self, number: int) -> None:
+        """Gives an arena back to the daemon. Works in flight that name it complete first."""
         try:
             release = _wire.session.ReleaseArena(arena=number)
             self._session.request(_MAP_TIMEOUT_S, release_arena=release)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tutti import _exit, _paths, _wire
+from tutti._nudge import Nudge
 from tutti._version import __version__
 from tutti.errors import CollectiveError, DeadlineError, NodeLostError, error_of
 
@@ -40,7 +41,8 @@ class Session:
     """One session. Construction connects and says Hello.
 
     Thread-safe. `on_lost(error)` runs once on the session's thread when the socket hangs up, also
-    after `close`, which is then its reason.
+    after `close`, which is then its reason. `on_nudge()` runs on that thread after each `nudge`,
+    and returns after how many seconds it is to run again, if it is.
     """
 
     def __init__(
@@ -49,10 +51,12 @@ class Session:
         namespace: str,
         label: str,
         on_lost: Callable[[CollectiveError], None],
+        on_nudge: Callable[[], float | None],
     ) -> None:
         """Raises NodeLostError if no daemon answers, and what the daemon refuses Hello with."""
         self.socket_dir = socket_dir
         self._on_lost = on_lost
+        self._on_nudge = on_nudge
         self._lock = threading.Lock()
         self._awaited: dict[int, _Reply] = {}
         self._ids = itertools.count(1)
@@ -65,6 +69,7 @@ class Session:
         except BaseException:
             self._socket.close()
             raise
+        self._nudged = Nudge()
         self._thread = threading.Thread(target=self._run, name="tutti-session", daemon=True)
         self._thread.start()
 
@@ -116,6 +121,10 @@ class Session:
                 self._socket.send(message.SerializeToString(), socket.MSG_DONTWAIT)
             self._socket.shutdown(socket.SHUT_RDWR)
 
+    def nudge(self) -> None:
+        """Makes the session's thread call `on_nudge` soon."""
+        self._nudged.give()
+
     def join(self, timeout_s: float) -> None:
         """Waits for the session's thread, unless this is it."""
         if not self._forked and threading.current_thread() is not self._thread:
@@ -127,6 +136,7 @@ class Session:
         # detach: what the object closes later must not be a descriptor that is someone else's then.
         with contextlib.suppress(OSError):
             os.close(self._socket.detach())
+        self._nudged.forked()
 
     def _hello(self, namespace: str, label: str) -> Any:
         hello = _wire.session.Hello(
@@ -158,8 +168,7 @@ class Session:
 
     def _run(self) -> None:
         try:
-            while self._receive():
-                pass
+            self._serve()
         except Exception as error:  # whatever it is, waiting for it would be a hang
             self._reason = self._reason or CollectiveError(f"the session's thread: {error!r}")
         end = self._reason or NodeLostError(
@@ -173,6 +182,20 @@ class Session:
             waiting.arrived.set()
         self._on_lost(end)
         self._socket.close()
+        self._nudged.close()
+
+    def _serve(self) -> None:
+        """Until the hang-up."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        poll.register(self._nudged, select.POLLIN)
+        again_s: float | None = None
+        while True:
+            ready = [fd for fd, _ in poll.poll(None if again_s is None else again_s * 1000)]
+            if self._nudged.take() or not ready:
+                again_s = self._on_nudge()
+            if self._socket.fileno() in ready and not self._receive():
+                return
 
     def _receive(self) -> bool:
         """Takes one packet. Returns False at the hang-up."""
@@ -185,6 +208,8 @@ class Session:
         if not packet:
             return False
         reply = _wire.session.SessionReply.FromString(packet)
+        if not reply.request_id and reply.HasField("failure"):  # why it hangs up
+            self._reason = self._reason or error_of(reply.failure)
         with self._lock:
             waiting = self._awaited.pop(reply.request_id, None)
         if waiting is not None:

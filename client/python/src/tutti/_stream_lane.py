@@ -1,4 +1,4 @@
-"""The gRPC lane: works go out on one stream in the order of their numbers, completions come in.
+"""The stream lane, over gRPC: works go out in the order of their numbers, completions come in.
 
 A stream that breaks while the session lives fails nothing: the lane attaches again, is told the
 last number that the daemon has received, and sends what came after it.
@@ -8,14 +8,18 @@ Threads: any thread submits. One thread reads completions and ends works; gRPC h
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 from tutti import _exit, _rpc, _wire
+from tutti._lane import Completable, Request, none_has_ended
+from tutti.binding import Span
 from tutti.errors import Cause, CollectiveError, NodeLostError, error_of
 
 # isort: split
@@ -34,12 +38,6 @@ _TELLING = (Cause.DRAINING, Cause.PROTOCOL, Cause.LIMIT)
 _PAUSE_S = 0.5
 # After the hang-up: time for completions that the daemon had already sent.
 _DRAIN_S = 0.25
-
-
-class Completable(Protocol):
-    """What is submitted along with a work."""
-
-    def _complete(self, error: CollectiveError | None) -> None: ...
 
 
 @dataclass(slots=True)
@@ -69,11 +67,11 @@ class _Stream:
         self.outbox.put(None)
 
 
-class Lane:
-    """The lane of one session. Owned by the connection; ends with `close`.
+class StreamLane:
+    """The stream of one session, made by `_lanes`. See Lane for what the methods do.
 
     `on_broken(error)` runs on the lane's thread if it can't be attached again: the session is of no
-    use then.
+    use then. `no_ring` is why this isn't the ring.
     """
 
     def __init__(
@@ -81,13 +79,16 @@ class Lane:
         stub: _rpc.ClientStub,
         in_flight_max: int,
         on_broken: Callable[[CollectiveError], None],
+        no_ring: str,
     ) -> None:
         self._stub = stub
+        self._no_ring = no_ring
         self._on_broken = on_broken
         self._lock = threading.Lock()
         self._slots = threading.Semaphore(in_flight_max)
         self._acknowledge_every = min(_ACKNOWLEDGE_EVERY_MAX, in_flight_max)
         self._pending: dict[int, _Pending] = {}
+        self._ending: list[_Pending] = []  # being completed at this moment
         self._number = 0  # the last work submitted
         self._serial = 0  # the last completion seen
         self._acknowledged = 0  # the last completion acknowledged
@@ -103,52 +104,69 @@ class Lane:
         self._thread = threading.Thread(target=self._run, name="tutti-lane", daemon=True)
         self._thread.start()
 
-    def wait_attached(self) -> None:
-        """Returns when the first stream is open. Raises why it can't be."""
+    def wait_ready(self) -> None:
         self._attached.wait(_ATTACH_TIMEOUT_S + 1)
         if self._end is not None:
             _exit.raise_copy(self._end)
         if not self._attached.is_set():
             raise NodeLostError("the daemon takes no works")
 
-    def submit(self, message: Any, work: Completable, patience_s: float | None = None) -> None:
-        """Gives `message` (a tutti.v1.Work) its number and sends it; `work` is completed later.
-
-        Waits while as many works are in flight as may be, but not longer than `patience_s`. Raises
-        why the lane has ended.
-        """
+    def submit(self, request: Request, work: Completable, patience_s: float | None = None) -> None:
         if not self._slots.acquire(timeout=patience_s):
-            raise NodeLostError(
-                f"none of the works in flight has ended for {patience_s:g} s. "
-                "The daemon may be stopped (`tutti status`)"
-            )
+            raise none_has_ended(patience_s)
+        message = _message_of(request)
         with self._lock:
             if self._end is None:
-                self._number += 1
-                message.number = self._number
-                request = _wire.client.AttachRequest(work=message)
-                self._pending[self._number] = _Pending(request, work)
+                message.number = self._number + 1
+                envelope = _wire.client.AttachRequest(work=message)
+                self._pending[message.number] = _Pending(envelope, work)
+                self._number = message.number
                 if self._stream is not None:
-                    self._stream.outbox.put(request)
+                    self._stream.outbox.put(envelope)
                 return
         self._slots.release()
         _exit.raise_copy(self._end)
 
     def has_taken(self, work: Completable) -> bool:
-        """True while `work` waits for its completion: its tensors are the daemon's until then."""
         with self._lock:
-            return any(pending.work is work for pending in self._pending.values())
+            taken = (*self._pending.values(), *self._ending)
+            return any(pending.work is work for pending in taken)
 
     @property
     def last_number(self) -> int:
-        """The number of the last work submitted; 0 if there is none."""
         return self._number
 
-    def close(self, reason: CollectiveError) -> None:
-        """Ends the lane; works in flight fail with `reason`. Idempotent.
+    def poll(self) -> None:
+        pass  # the lane's thread takes them
 
-        Completions that have already been sent still count: they get a quarter of a second.
-        """
+    def wait(self, work: Completable, timeout_s: float | None) -> bool:
+        woken: queue.SimpleQueue[None] = queue.SimpleQueue()
+        wake = partial(woken.put, None)
+        work._wakers.append(wake)
+        try:
+            if not work._ended:
+                with contextlib.suppress(queue.Empty):
+                    woken.get(timeout=timeout_s)
+        finally:
+            work._wakers.remove(wake)
+        return work._ended
+
+    def linger(self, work: Completable) -> bool:
+        return work._ended
+
+    def watch(self, loop: Any, token: object) -> None:
+        pass
+
+    def unwatch(self, loop: Any, token: object) -> None:
+        pass
+
+    def attend(self) -> float | None:
+        return None
+
+    def forked(self) -> None:
+        pass
+
+    def close(self, reason: CollectiveError) -> None:
         self._closing.set()
         if threading.current_thread() is not self._thread:
             # The daemon has closed its end, or does so now: the stream ends by itself.
@@ -163,7 +181,7 @@ class Lane:
         self._fail_pending()
 
     def pause(self) -> None:
-        """Ends the stream until `resume`. Nothing fails: works wait, completions are sent again."""
+        # Nothing fails: works wait, completions are sent again.
         self._may_attach.clear()
         call = self._call
         if call is not None:
@@ -171,21 +189,27 @@ class Lane:
         self._detached.wait(_PAUSE_S)
 
     def resume(self) -> None:
-        """Attaches again after `pause`."""
         self._may_attach.set()
 
     def join(self, timeout_s: float) -> None:
-        """Waits for the lane's thread, unless this is it."""
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout_s)
 
     def _fail_pending(self) -> None:
-        with self._lock:
-            pending, self._pending = self._pending, {}
-        for each in pending.values():
-            each.work._complete(self._end)
-            self._slots.release()
+        for number in list(self._pending):
+            self._complete(number, self._end)
         self._attached.set()
+
+    def _complete(self, number: int, error: CollectiveError | None) -> None:
+        with self._lock:
+            pending = self._pending.pop(number, None)
+            if pending is None:
+                return
+            self._ending.append(pending)
+        pending.work._complete(error)
+        with self._lock:
+            self._ending.remove(pending)
+        self._slots.release()
 
     def _run(self) -> None:
         give_up = time.monotonic() + _ATTACH_TIMEOUT_S
@@ -212,7 +236,7 @@ class Lane:
     def _attach_once(self, give_up: float) -> bool:
         """Runs one stream to its end. Returns if it was open; raises if no other will be."""
         self._acknowledged = self._serial
-        opening = _wire.client.Open(acknowledged=self._acknowledged)
+        opening = _wire.client.Open(acknowledged=self._acknowledged, no_ring=self._no_ring)
         stream = _Stream(_wire.client.AttachRequest(open=opening))
         self._detached.clear()
         try:
@@ -264,12 +288,8 @@ class Lane:
                     f"completion {completion.serial} follows {self._serial}", cause=Cause.PROTOCOL
                 )
             self._serial = completion.serial
-            with self._lock:
-                pending = self._pending.pop(completion.number, None)
-            if pending is not None:
-                failed = completion.HasField("failure")
-                pending.work._complete(error_of(completion.failure) if failed else None)
-                self._slots.release()
+            failed = completion.HasField("failure")
+            self._complete(completion.number, error_of(completion.failure) if failed else None)
         if self._serial - self._acknowledged >= self._acknowledge_every:
             self._acknowledged = self._serial
             through = _wire.client.Acknowledge(through=self._serial)
@@ -280,3 +300,22 @@ class Lane:
             if self._end is None:
                 self._end = error
         self._on_broken(error)
+
+
+def _message_of(request: Request) -> Any:
+    membership, kind, dtype, op, root, timeout_ms, bound = request
+    return _wire.client.Work(
+        membership=membership,
+        kind=kind,
+        dtype=dtype,
+        op=op,
+        root=root,
+        timeout_ms=timeout_ms,
+        inputs=[_span_of(span) for span in bound.inputs],
+        outputs=[_span_of(span) for span in bound.outputs],
+    )
+
+
+def _span_of(span: Span) -> Any:
+    arena, offset, length = span
+    return _wire.client.Span(arena=arena, offset=offset, length=length)

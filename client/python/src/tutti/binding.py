@@ -8,17 +8,22 @@ so that a failure leaves the user's memory as it was. All that one work stages l
 from __future__ import annotations
 
 import bisect
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
+from typing import TypeAlias
 
 import numpy as np
 
-from tutti import _wire
 from tutti.arena import ALIGNMENT, Arena, Block, Pool
 from tutti.tensors import BITS, Layout, Memory, check_writable
 
-__all__ = ["Bound", "Part", "bind", "whole"]
+__all__ = ["Bound", "Part", "Span", "bind", "whole"]
+
+# A range of an arena: the arena's number, offset, length in bytes. What has no elements lies
+# nowhere: all three are 0.
+Span: TypeAlias = tuple[int, int, int]
 
 
 @dataclass(slots=True)
@@ -37,15 +42,24 @@ def whole(memory: Memory) -> Part:
     return Part(memory, (memory.size_bytes,))
 
 
-@dataclass(slots=True)
 class _Place:
     """Where a part is for the daemon: in `arena`, or (None) in the work's block; at `offset`."""
 
-    part: Part
-    arena: Arena | None
-    offset: int = 0
-    read: bool = False
-    write: bool = False
+    __slots__ = ("arena", "offset", "part", "read", "write")
+
+    def __init__(self, part: Part, pool: Pool, read: bool, write: bool) -> None:
+        """In an arena of the pool if it lies there as a whole."""
+        self.part = part
+        self.read = read
+        self.write = write
+        memory = part.memory
+        found = None
+        if memory.contiguous and memory.size_bytes and memory.address % memory.itemsize == 0:
+            found = pool.find(memory.address, memory.size_bytes)
+        self.arena, self.offset = found or _NOWHERE
+
+
+_NOWHERE: tuple[Arena | None, int] = (None, 0)
 
 
 class Bound:
@@ -54,48 +68,60 @@ class Bound:
     Owned by the work; keeps the tensors alive until it is dropped.
     """
 
-    __slots__ = ("_blocks", "_places", "_pool", "inputs", "outputs")
+    __slots__ = ("_blocks", "_places", "_pool", "_staged", "inputs", "outputs", "results_bytes")
 
     def __init__(
         self,
-        inputs: list[_wire.client.Span],
-        outputs: list[_wire.client.Span],
-        places: list[_Place],
+        inputs: list[Span],
+        outputs: list[Span],
+        places: Sequence[_Place],
         pool: Pool,
-        block: Block | None,
+        staged: Block | None,
     ) -> None:
         """Made by `bind`."""
         self.inputs = inputs
         self.outputs = outputs
+        # What `finish` has to copy after a success.
+        self.results_bytes = 0
         self._places = places
         self._pool = pool
-        self._blocks = [] if block is None else [block]
+        self._staged = staged
+        self._blocks: list[Block] = []
+        if staged is not None:
+            self._blocks.append(staged)
+            self.results_bytes = sum(
+                place.part.memory.size_bytes
+                for place in places
+                if place.write and place.arena is None
+            )
 
-    @property
-    def results_bytes(self) -> int:
-        """What `finish` has to copy after a success."""
-        return sum(
-            place.part.memory.size_bytes
-            for place in self._places
-            if place.write and place.arena is None
-        )
+    def keep(self, block: Block) -> None:
+        """Gives this block back as well at the end."""
+        self._blocks.append(block)
 
     def finish(self, success: bool) -> None:
-        """Copies staged results back if there are any; gives the block back.
+        """Copies staged results back if there are any; gives the blocks back. Later calls do
+        nothing, but a call that is interrupted (Ctrl-C) may be made again, and does all of it.
 
-        Only the first call does it. Thread-safe: after Ctrl-C two threads may think it is theirs.
+        Not to be called with True by two threads at once.
         """
-        try:
-            block = self._blocks.pop()
-        except IndexError:
+        if not self._blocks:
             return
         try:
-            if success:
+            if success and self._staged is not None:
                 for place in self._places:
                     if place.write and place.arena is None:
-                        _copy(place, block, into_block=False)
-        finally:
-            self._pool.free(block)
+                        _copy(place, self._staged, into_block=False)
+        except Exception:
+            self._give_back()
+            raise
+        self._give_back()
+
+    def _give_back(self) -> None:
+        # Each block once, though there may be two threads.
+        with contextlib.suppress(IndexError):
+            while True:
+                self._pool.free(self._blocks.pop())
 
 
 def bind(inputs: Sequence[Part], outputs: Sequence[Part], pool: Pool, rank: int) -> Bound:
@@ -108,42 +134,49 @@ def bind(inputs: Sequence[Part], outputs: Sequence[Part], pool: Pool, rank: int)
     Raises ValueError for memory that can't be written and for outputs that overlap, and what the
     pool raises when it can't grow.
     """
-    check_writable([part.memory for part in outputs])
-    _check_apart(outputs)
-    places_out = [_Place(part, *_find(part.memory, pool), write=True) for part in outputs]
-    places_in = []
-    for index, part in enumerate(inputs):
-        if len(inputs) == len(outputs) and _is_same(part, outputs[index]):
-            place = places_out[index]
-            place.read = True
-        else:
-            place = _Place(part, *_find(part.memory, pool), read=True)
-        places_in.append(place)
-    only_read = [place for place in places_in if not place.write]
-    if any(place.arena for place in only_read) and any(place.arena for place in places_out):
-        _stage_what_collides(places_in, places_out, rank)
-    places = [*places_out, *only_read]
+    for part in outputs:
+        if not part.memory.is_plain:
+            check_writable([part.memory for part in outputs])
+            break
+    if len(outputs) > 1:
+        _check_apart(outputs)
+    in_place = inputs is outputs
+    places_out = [_Place(part, pool, in_place, True) for part in outputs]
+    places = places_in = places_out
+    if not in_place:
+        places_in = _place_inputs(inputs, places_out, pool)
+        only_read = [place for place in places_in if not place.write]
+        if any(place.arena for place in only_read) and any(place.arena for place in places_out):
+            _stage_what_collides(places_in, places_out, rank)
+        places = [*places_out, *only_read]
     block = _allocate(places, pool)
     try:
         if block is not None:
             for place in places:
                 if place.read and place.arena is None:
                     _copy(place, block, into_block=True)
-        spans = _spans(places_in, block), _spans(places_out, block)
-        return Bound(*spans, places, pool, block)
+        spans = _spans(places_in, block)
+        spans_out = spans if in_place else _spans(places_out, block)
+        return Bound(spans, spans_out, places, pool, block)
     except BaseException:
         if block is not None:
             pool.free(block)
         raise
 
 
-def _find(memory: Memory, pool: Pool) -> tuple[Arena | None, int]:
-    size_bytes = memory.size_bytes
-    if memory.contiguous and size_bytes and memory.address % memory.itemsize == 0:
-        found = pool.find(memory.address, size_bytes)
-        if found is not None:
-            return found
-    return None, 0
+def _place_inputs(
+    inputs: Sequence[Part], places_out: Sequence[_Place], pool: Pool
+) -> list[_Place]:
+    """What is written as well has one place."""
+    places = []
+    for index, part in enumerate(inputs):
+        if len(inputs) == len(places_out) and _is_same(part, places_out[index].part):
+            place = places_out[index]
+            place.read = True
+        else:
+            place = _Place(part, pool, True, False)
+        places.append(place)
+    return places
 
 
 def _is_same(one: Part, other: Part) -> bool:
@@ -156,8 +189,6 @@ def _check_apart(outputs: Sequence[Part]) -> None:
     """Two outputs in one place can't both keep their results. Those with gaps may be interleaved,
     like the columns of a matrix, so they are refused only if they are the same.
     """
-    if len(outputs) < 2:
-        return
     memories = [part.memory for part in outputs if part.memory.size_bytes]
     memories.sort(key=lambda memory: memory.address)
     layouts: dict[Layout, Memory] = {}
@@ -236,7 +267,7 @@ def _copy(place: _Place, block: Block, into_block: bool) -> None:
             np.copyto(memory.bits(), staged)
 
 
-def _spans(places: Iterable[_Place], block: Block | None) -> list[_wire.client.Span]:
+def _spans(places: Iterable[_Place], block: Block | None) -> list[Span]:
     spans = []
     for place in places:
         arena, offset = place.arena, place.offset
@@ -244,8 +275,8 @@ def _spans(places: Iterable[_Place], block: Block | None) -> list[_wire.client.S
             arena, offset = block.arena, block.offset + offset
         for length in place.part.lengths:
             if length and arena is not None:
-                spans.append(_wire.client.Span(arena=arena.number, offset=offset, length=length))
+                spans.append((arena.number, offset, length))
                 offset += length
-            else:  # it has no elements, and needs no memory
-                spans.append(_wire.client.Span())
+            else:
+                spans.append((0, 0, 0))
     return spans

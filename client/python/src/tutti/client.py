@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from tutti import _exit, _fork, _paths, _rpc, _wire
+from tutti import _exit, _fork, _lanes, _paths, _rpc, _wire
 from tutti._lane import Lane
 from tutti._memory import Memory
 from tutti._session import Session
@@ -55,7 +55,8 @@ class Client:
         namespace: str | None = None,
         label: str | None = None,
     ) -> None:
-        """Connects.
+        """Connects. Works go through a ring in shared memory, or over gRPC: $TUTTI_LANE (auto, ring
+        or grpc; default: auto, which is the ring wherever it can be had).
 
         Args:
             socket_dir: where the daemon's sockets are; None: $TUTTI_SOCKET_DIR, else /run/tutti as
@@ -67,12 +68,16 @@ class Client:
         Raises:
             NodeLostError: there is no daemon; the message says where and what to do.
             LimitError: the daemon has as many sessions as it may.
+            ValueError: $TUTTI_LANE is none of these. With `ring`, also any other CollectiveError:
+                why there is none.
         """
         _fork.check()
         namespace = namespace or os.environ.get("TUTTI_NAMESPACE") or "default"
         to_name(namespace, "namespace")
         label = to_name(label or _paths.own_name(), "label")
-        self._connection = _Connection(_paths.resolve_socket_dir(socket_dir), namespace, label)
+        choice = _lanes.choice_of_environment()
+        directory = _paths.resolve_socket_dir(socket_dir)
+        self._connection = _Connection(directory, namespace, label, choice)
         self._finalizer = weakref.finalize(self, self._connection.close)
         self._finalizer.atexit = False  # _exit does it, and waits
         self._namespace = namespace
@@ -217,22 +222,21 @@ class _Connection:
     Thread-safe. Whatever ends it, it ends on the session's thread, in `_on_lost`.
     """
 
-    def __init__(self, socket_dir: Path, namespace: str, label: str) -> None:
+    def __init__(self, socket_dir: Path, namespace: str, label: str, lane: str) -> None:
         self.socket_dir = socket_dir
         self._channel: grpc.Channel | None = None
         self.lane: Lane | None = None
-        self.session = Session(socket_dir, namespace, label, self._on_lost)
+        self.session = Session(socket_dir, namespace, label, self._on_lost, self._on_nudge)
         try:
             _exit.register(self)
             self.memory = Memory(self.session)
             self._channel = _rpc.open_channel(socket_dir)
             _fork.register(self)
             self._stub = _rpc.ClientStub(self._channel, self.session.welcome.token)
-            in_flight_max = self.session.welcome.works_in_flight_max or _wire.WORKS_IN_FLIGHT_MAX
-            self.lane = Lane(self._stub, in_flight_max, self._give_up)
+            self.lane = _lanes.make_lane(self.session, self.memory, self._stub, lane)
             if self.session.ended is not None:
                 self._on_lost(self.session.ended)  # which came too early for the lane
-            self.lane.wait_attached()
+            self.lane.wait_ready()
         except BaseException:
             self.close()
             raise
@@ -279,14 +283,16 @@ class _Connection:
 
     def after_fork_in_child(self) -> list[object]:
         self.session.forked()
+        if self.lane is not None:
+            self.lane.forked()
         return [self._channel, self.lane]
 
     def _raise_end(self) -> NoReturn:
         self.session.join(_LOST_GRACE_S)
         _exit.raise_copy(self.session.ended or NodeLostError("the session has ended"))
 
-    def _give_up(self, error: CollectiveError) -> None:
-        self.session.close(error, goodbye=False)
+    def _on_nudge(self) -> float | None:
+        return None if self.lane is None else self.lane.attend()
 
     def _on_lost(self, error: CollectiveError) -> None:
         if self.lane is not None:

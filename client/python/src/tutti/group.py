@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tutti import _fork, _wire, operations
+from tutti._lane import Request
 from tutti.binding import Bound, bind
 from tutti.errors import GroupClosedError
 from tutti.operations import Operation, Seat
@@ -51,6 +52,7 @@ class Group:
     ) -> None:
         """Made by Client."""
         self._client = client
+        self._lane, self._pool = client._lane, client._pool
         self._name = name
         self._seat = Seat(rank, world_size)
         self._membership: int = joined.membership
@@ -309,25 +311,31 @@ class Group:
 
     def _run(self, operation: Operation, async_op: bool, timeout: float | None) -> Work:
         self._check()
-        pool, rank = self._client._pool, self._seat.rank
-        bound = bind(operation.inputs, operation.outputs, pool, rank)
+        self._lane.poll()  # ends works that nobody waits for, and gives their memory back
+        bound = bind(operation.inputs, operation.outputs, self._pool, self._seat.rank)
         work = self._submit(operation, bound, timeout)
         if not async_op:
             work.wait()
         return work
 
     def _submit(self, operation: Operation, bound: Bound, timeout: float | None) -> Work:
-        lane, work = self._client._lane, None
+        lane, work = self._lane, None
         try:
-            message = operation.to_message(bound)
-            message.timeout_ms = to_milliseconds(timeout)
-            message.membership = self._membership
+            request: Request = (
+                self._membership,
+                operation.kind,
+                operation.dtype,
+                operation.op,
+                operation.root,
+                to_milliseconds(timeout),
+                bound,
+            )
             known_s = self._work_timeout_s if timeout is None else float(timeout)
-            work = Work(f"{operation.label} of group {self._name!r}", self, bound, known_s)
-            lane.submit(message, work, work.patience_s)
+            work = Work((operation.label, self._name), self, lane, bound, known_s)
+            lane.submit(request, work, work.patience_s)
         except BaseException:
             # Ctrl-C may come when the work is under way: then its end gives the memory back.
-            if work is None or not lane.has_taken(work):
+            if work is None or not (lane.has_taken(work) or work._is_ending):
                 bound.finish(False)
             raise
         return work

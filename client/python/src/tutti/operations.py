@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from tutti import _wire
-from tutti.binding import Bound, Part, whole
+from tutti.binding import Part, whole
 from tutti.errors import ArgumentError
 from tutti.ops import DTYPES, to_int, to_reduce_op
 from tutti.tensors import Memory, describe, is_tensor
@@ -46,17 +46,11 @@ class Operation:
     op: Any = _T.REDUCE_OP_UNSPECIFIED
     root: int = 0
 
-    def to_message(self, bound: Bound) -> _wire.client.Work:
-        """The work, but for what the group fills in."""
+    @property
+    def dtype(self) -> _wire.types.DataType:
+        """The wire's number of it."""
         parts = self.inputs or self.outputs
-        return _wire.client.Work(
-            kind=self.kind,
-            dtype=DTYPES[parts[0].memory.dtype] if parts else _T.DATA_TYPE_UNSPECIFIED,
-            op=self.op,
-            root=self.root,
-            inputs=bound.inputs,
-            outputs=bound.outputs,
-        )
+        return DTYPES[parts[0].memory.dtype] if parts else _T.DATA_TYPE_UNSPECIFIED
 
 
 def allreduce(tensor: object, op: object) -> Operation:
@@ -203,7 +197,7 @@ def agree(flag: object) -> Operation:
 
 
 def _to_op(op: object) -> Any:
-    return to_reduce_op(op).value
+    return to_reduce_op(op)._value_
 
 
 def _to_rank(rank: object, name: str, seat: Seat) -> int:

@@ -8,9 +8,9 @@ Pure functions; thread-safe.
 
 from __future__ import annotations
 
-import math
+import ctypes
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -28,17 +28,21 @@ BITS = {1: "|u1", 2: "<u2", 4: "<u4", 8: "<u8"}
 # Names of dtypes that have been seen and found good. NumPy makes up a name anew each time, which
 # takes longer than all the rest of a description.
 _names: dict[Any, str] = {}
+_MaskedArray = np.ma.MaskedArray
+_addressof = ctypes.addressof
+_from_buffer: Callable[[Any], Any] = ctypes.c_char.from_buffer
 
 # Two memories of the same layout are the same elements in the same order.
-Layout: TypeAlias = tuple[int, int, tuple[int, ...], tuple[int, ...]]
+Layout: TypeAlias = tuple[int, int, tuple[int, ...], tuple[int, ...] | None]
 
 
 @dataclass(slots=True)
 class Memory:
     """Where a tensor's elements lie.
 
-    `strides` and `size_bytes` in bytes; `size_bytes` is that of the elements, without gaps. `owner`
-    keeps the memory. `name` is what errors call the tensor.
+    `strides` and `size_bytes` in bytes; `size_bytes` is that of the elements, without gaps.
+    `strides` is None if they are contiguous, in C's order. `owner` keeps the memory. `name` is what
+    errors call the tensor.
     """
 
     name: str
@@ -46,11 +50,15 @@ class Memory:
     dtype: str
     address: int
     shape: tuple[int, ...]
-    strides: tuple[int, ...]
+    strides: tuple[int, ...] | None
     itemsize: int
     size_bytes: int
-    contiguous: bool
     readonly: bool
+
+    @property
+    def contiguous(self) -> bool:
+        """Are there no gaps, and is the order that of C?"""
+        return self.strides is None
 
     @property
     def layout(self) -> Layout:
@@ -70,6 +78,11 @@ class Memory:
     def bits(self) -> npt.NDArray[Any]:
         """The elements as a writable array of unsigned integers."""
         return np.asarray(self)
+
+    @property
+    def is_plain(self) -> bool:
+        """Nothing speaks against writing it."""
+        return self.strides is None and not self.readonly
 
 
 def is_tensor(value: object) -> bool:
@@ -99,7 +112,7 @@ def check_writable(memories: Sequence[Memory]) -> None:
     for memory in memories:
         if memory.size_bytes == 0:
             continue
-        for length, stride in zip(memory.shape, memory.strides, strict=True):
+        for length, stride in zip(memory.shape, memory.strides or memory.shape, strict=True):
             if stride == 0 and length > 1:
                 raise ValueError(
                     f"the elements of {memory.name} share memory (it was broadcast or expanded), "
@@ -120,63 +133,79 @@ def check_writable(memories: Sequence[Memory]) -> None:
 
 
 def _describe_numpy(array: npt.NDArray[Any], name: str) -> Memory:
-    if isinstance(array, np.ma.MaskedArray):
+    if isinstance(array, _MaskedArray):
         raise TypeError(f"{name} is a masked array, whose mask would be lost; {_SUPPORTED}")
     dtype = array.dtype
-    if dtype not in _names:
-        if dtype.name not in DTYPES:
+    dtype_name = _names.get(dtype)
+    if dtype_name is None:
+        dtype_name = dtype.name
+        if dtype_name not in DTYPES:
             raise TypeError(f"{name} is an array of dtype {dtype}; {_SUPPORTED}")
         if not dtype.isnative:
             raise TypeError(f"{name} is an array of foreign byte order ({dtype.str}); {_SUPPORTED}")
-        _names[dtype] = dtype.name
+        _names[dtype] = dtype_name
+    flags = array.flags
     return Memory(
-        name=name,
-        owner=array,
-        dtype=_names[dtype],
-        address=array.__array_interface__["data"][0],
-        shape=array.shape,
-        strides=array.strides,
-        itemsize=array.itemsize,
-        size_bytes=array.nbytes,
-        contiguous=array.flags.c_contiguous,
-        readonly=not array.flags.writeable,
+        name,
+        array,
+        dtype_name,
+        _address_of(array),
+        array.shape,
+        None if flags.c_contiguous else array.strides,
+        array.itemsize,
+        array.nbytes,
+        not flags.writeable,
     )
 
 
+def _address_of(array: npt.NDArray[Any]) -> int:
+    try:
+        # A third of what __array_interface__ takes, for arrays without gaps that may be written.
+        return _addressof(_from_buffer(array))
+    except (BufferError, TypeError, ValueError):
+        return int(array.__array_interface__["data"][0])
+
+
 def _describe_torch(tensor: Any, name: str, torch: Any) -> Memory:
-    dtype = str(tensor.dtype).removeprefix("torch.")
     if tensor.device.type != "cpu":
         raise TypeError(f"{name} is a tensor on device {tensor.device}; {_SUPPORTED}")
-    if dtype not in DTYPES:
-        raise TypeError(f"{name} is a tensor of dtype {tensor.dtype}; {_SUPPORTED}")
+    dtype_name = _names.get(tensor.dtype)
+    if dtype_name is None:
+        dtype_name = str(tensor.dtype).removeprefix("torch.")
+        if dtype_name not in DTYPES:
+            raise TypeError(f"{name} is a tensor of dtype {tensor.dtype}; {_SUPPORTED}")
+        _names[tensor.dtype] = dtype_name
     if tensor.layout is not torch.strided or tensor.is_neg():
         raise TypeError(
             f"{name} is a tensor of layout {tensor.layout}, or negated lazily; {_SUPPORTED}"
         )
     address = tensor.data_ptr()
-    shape = tuple(tensor.shape)
-    count = math.prod(shape)
+    count = tensor.numel()
     if address == 0 and count > 0:
         raise TypeError(
             f"{name} is a {_type_name(tensor)}, which has no memory of its own; {_SUPPORTED}"
         )
     itemsize = tensor.element_size()
+    strides = None
+    if not tensor.is_contiguous():
+        strides = tuple(stride * itemsize for stride in tensor.stride())
     return Memory(
-        name=name,
-        owner=tensor,
-        dtype=dtype,
-        address=address,
-        shape=shape,
-        strides=tuple(stride * itemsize for stride in tensor.stride()),
-        itemsize=itemsize,
-        size_bytes=count * itemsize,
-        contiguous=tensor.is_contiguous(),
-        readonly=False,
+        name,
+        tensor,
+        dtype_name,
+        address,
+        tuple(tensor.shape),
+        strides,
+        itemsize,
+        count * itemsize,
+        False,
     )
 
 
 def _extent(memory: Memory) -> tuple[int, int]:
     """The addresses [low, high) that the tensor's elements span."""
+    if memory.strides is None:
+        return memory.address, memory.address + memory.size_bytes
     reach = [
         (length - 1) * stride for length, stride in zip(memory.shape, memory.strides, strict=True)
     ]

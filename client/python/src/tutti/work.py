@@ -12,6 +12,7 @@ from tutti import _exit, _fork
 from tutti.errors import CollectiveError, NodeLostError
 
 if TYPE_CHECKING:
+    from tutti._lane import Lane
     from tutti.binding import Bound
 
 __all__ = ["Work"]
@@ -33,18 +34,40 @@ class Work:
     may have written, or may still write, arrays that live in arenas.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_bound",
+        "_copying",
+        "_ended",
+        "_error",
+        "_lane",
+        "_names",
+        "_owner",
+        "_timeout_s",
+        "_wakers",
+    )
+
     def __init__(
-        self, description: str, owner: object, bound: Bound | None, timeout_s: float | None
+        self,
+        names: tuple[str, str],
+        owner: object,
+        lane: Lane,
+        bound: Bound,
+        timeout_s: float | None,
     ) -> None:
-        """Made by Group. `owner` lives until completion; `timeout_s` None: not known here."""
-        self._description = description
+        """Made by Group. `names` are those of the operation and the group. `owner` lives until
+        completion; `timeout_s` None: not known here.
+        """
+        self._names = names
         self._owner: object | None = owner
-        self._bound = bound
+        self._lane = lane
+        self._bound: Bound | None = bound
         self._timeout_s = timeout_s
-        self._lock = threading.Lock()
-        self._done = threading.Event()
         self._error: BaseException | None = None
-        self._callbacks: list[Callable[[], None]] = []
+        self._copying: threading.Lock | None = None
+        # Who adds a waker looks at _ended after it, and who sets _ended calls the wakers after it.
+        self._ended = False
+        self._wakers: list[Callable[[], None]] = []
 
     def wait(self, timeout: float | None = None) -> None:
         """Returns when the operation has succeeded, and its result is in the tensor.
@@ -52,7 +75,7 @@ class Work:
         `timeout` in seconds only ends the waiting, with TimeoutError: the operation goes on, and
         has its own deadline. Raises the operation's CollectiveError.
         """
-        if not self._done.is_set():
+        if not self._ended:
             _fork.check()
             self._wait(timeout)
         if self._error is not None:
@@ -60,36 +83,26 @@ class Work:
 
     def done(self) -> bool:
         """True once the operation has ended, well or badly."""
-        return self._done.is_set()
+        if not self._ended:
+            _fork.check()
+            self._lane.poll()
+        return self._ended
 
     def exception(self) -> BaseException | None:
         """The operation's error; None if it has succeeded. Raises RuntimeError if it isn't done."""
-        if not self._done.is_set():
+        if not self.done():
             raise RuntimeError(f"{self._description} is not done")
         return self._error
 
     def __await__(self) -> Generator[Any, None, None]:
         """As `wait()`, in asyncio. Cancelling the task only ends the waiting."""
-        if not self._done.is_set():
-            _fork.check()
-            loop = asyncio.get_running_loop()
-            waiter = loop.create_future()
-
-            def wake() -> None:
-                if not waiter.done():
-                    waiter.set_result(None)
-
-            def on_done() -> None:
-                with contextlib.suppress(RuntimeError):  # the loop has been closed
-                    loop.call_soon_threadsafe(wake)
-
-            self._when_done(on_done)
-            yield from waiter
+        if not self.done() and not self._lane.linger(self):
+            yield from self._suspend()
         self.wait()
 
     def __repr__(self) -> str:
         state = "pending"
-        if self._done.is_set():
+        if self._ended:
             state = "done" if self._error is None else f"failed: {self._error}"
         return f"<Work {self._description}: {state}>"
 
@@ -98,49 +111,89 @@ class Work:
         """After so long the daemon has ended the work, or never will; None: not known."""
         return None if self._timeout_s is None else self._timeout_s + _DAEMON_GRACE_S
 
+    @property
+    def _is_ending(self) -> bool:
+        """Its end is known, though the result may be still on its way into the tensor."""
+        return self._ended or self._copying is not None
+
+    @property
+    def _description(self) -> str:
+        label, group = self._names
+        return f"{label} of group {group!r}"
+
     def _wait(self, timeout: float | None) -> None:
         limit = self.patience_s
         if timeout is not None and (limit is None or timeout < limit):
-            if not self._done.wait(timeout):
+            if not self._lane.wait(self, max(0.0, timeout)):
                 raise TimeoutError(f"{self._description} is still pending after {timeout:g} s")
-        elif not self._done.wait(limit):
+        elif not self._lane.wait(self, limit):
             raise NodeLostError(
                 f"{self._description}: the daemon has not ended it {_DAEMON_GRACE_S:g} s after its "
                 "deadline. The daemon may be stopped (`tutti status`)"
             )
 
-    def _when_done(self, callback: Callable[[], None]) -> None:
-        with self._lock:
-            if not self._done.is_set():
-                self._callbacks.append(callback)
-                return
-        callback()
+    def _suspend(self) -> Generator[Any, None, None]:
+        """Until it has ended."""
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+
+        def stop_waiting() -> None:
+            if not waiter.done():
+                waiter.set_result(None)
+
+        def wake() -> None:
+            if _running_loop() is loop:
+                stop_waiting()
+            else:
+                with contextlib.suppress(RuntimeError):  # the loop has been closed
+                    loop.call_soon_threadsafe(stop_waiting)
+
+        self._wakers.append(wake)
+        try:
+            self._lane.watch(loop, waiter)
+            if not self._ended:
+                yield from waiter
+        finally:
+            self._wakers.remove(wake)
+            self._lane.unwatch(loop, waiter)
 
     def _complete(self, error: CollectiveError | None) -> None:
-        """The daemon has ended the work. On the lane's thread."""
+        """The daemon has ended the work. See Completable."""
         bound = self._bound
         if error is None and bound is not None and bound.results_bytes >= _LARGE_RESULT_BYTES:
-            copying = threading.Thread(
-                target=self._finish, args=(None,), name="tutti-copy", daemon=True
-            )
+            if self._copying is None:
+                self._copying = threading.Lock()
+            copying = threading.Thread(target=self._copy, name="tutti-copy", daemon=True)
             with contextlib.suppress(RuntimeError):  # there can't be more threads
                 copying.start()
                 return
         self._finish(error)
 
+    def _copy(self) -> None:
+        # Ctrl-C while the thread was being started may have led to another one.
+        assert self._copying is not None
+        with self._copying:
+            self._finish(None)
+
     def _finish(self, error: CollectiveError | None) -> None:
         """Copies staged results back if the work has succeeded, and ends it."""
-        failed: BaseException | None = error
-        if self._bound is not None:
-            try:
-                self._bound.finish(error is None)
-            except Exception as broken:  # of the copy; whoever waits must go on
-                failed = broken
-        with self._lock:
+        if not self._ended:
+            failed: BaseException | None = error
+            if self._bound is not None:
+                try:
+                    self._bound.finish(error is None)
+                except Exception as broken:  # of the copy; whoever waits must go on
+                    failed = broken
             self._error = failed
-            self._bound = None
-            self._owner = None
-            callbacks, self._callbacks = self._callbacks, []
-            self._done.set()
-        for callback in callbacks:
-            callback()
+            self._ended = True
+        self._bound = None
+        self._owner = None
+        for wake in tuple(self._wakers):
+            wake()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
