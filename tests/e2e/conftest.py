@@ -44,6 +44,14 @@ def daemon(
             assert process.terminate() == 0, process.log
 
 
+@pytest.fixture(scope="module", params=("ring", "grpc"))
+def lane(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Clients of this process and its children take this lane: all tests of the file run on both."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUTTI_LANE", request.param)
+        yield request.param
+
+
 class Crew:
     """Ranks that outlive the tests of a file, with a new group for each who asks."""
 

@@ -24,10 +24,14 @@ DTYPES = ("float32", "float64", "int32", "int64")
 SIZES = (1, 7, 1000, 100_003)
 
 
+# Every test runs on both lanes.
+pytestmark = pytest.mark.usefixtures("lane")
+
+
 @pytest.fixture(scope="module")
-def crew(daemon_of_module: DaemonProcess) -> Iterator[Actors]:
+def crew(lane: str, daemon_of_module: DaemonProcess) -> Iterator[Actors]:
     """Four processes that outlive the tests: starting them takes seconds."""
-    del daemon_of_module
+    del lane, daemon_of_module
     with Actors(4) as actors:
         yield actors
 

@@ -15,6 +15,9 @@ from random_steps import Steps
 
 _STEPS = 120
 
+# Every test runs on both lanes.
+pytestmark = pytest.mark.usefixtures("lane")
+
 
 def walk(rank: int, world_size: int, seed: int) -> None:
     with tutti.Client() as client, client.join("walk", rank, world_size, timeout=60) as group:
