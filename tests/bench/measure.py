@@ -11,9 +11,10 @@ from cases import Case
 from crew import Crew, CrewError
 
 # A sample is as many operations, back to back after one common start, as take about this long: the
-# start costs a microsecond or more, and a small operation as much.
-_SAMPLE_NS = 3e6
-_BATCH_MAX = 1000
+# start costs a microsecond or more, and a small operation as much. For the first milliseconds after
+# it the kernel still moves the ranks that it has woken from one processor to another.
+_SAMPLE_NS = 10e6
+_BATCH_MAX = 10_000
 
 # Nanoseconds of a processor that something has taken.
 CpuClock = Callable[[], int]
@@ -70,6 +71,11 @@ def ratio(slower: Series, faster: Series, temperature: str) -> float | None:
     return statistics.median(ratios) if ratios else None
 
 
+def _untimed(batch: int) -> int:
+    """With how many operations a run begins that are not timed: as serve.h and python_serve.py."""
+    return max(1, batch // 4)
+
+
 class _Turn:
     """One contestant's part in one case. What goes wrong ends only that, and is in its status."""
 
@@ -112,8 +118,7 @@ class _Turn:
             return
         if keep and self._daemon:
             self.series.daemon_ns += self._daemon() - before_ns
-            # Each run begins with one that is not timed.
-            self.series.daemon_operations += 1 + samples * batch
+            self.series.daemon_operations += _untimed(batch) + samples * batch
         if keep:
             self.series.rounds.setdefault(temperature, []).append(figures)
         else:

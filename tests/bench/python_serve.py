@@ -107,7 +107,8 @@ class _Rank:
         assert self._buffer is not None
         allreduce = self._buffer.allreduce
         figures = []
-        allreduce()
+        for _ in range(max(1, batch // 4)):
+            allreduce()
         for _ in range(samples):
             if cold:
                 self._barrier.evict(self._buffer.array)

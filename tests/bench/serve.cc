@@ -101,7 +101,7 @@ std::string Time(const Words& words, Contestant& contestant, Barrier& barrier) {
   const size_t batch = ToNumber(words[3]);
   std::vector<double> figures(samples);
   // After another contestant's turn not even the code is in the cache.
-  contestant.Run();
+  for (size_t i = 0; i < std::max<size_t>(1, batch / 4); ++i) contestant.Run();
   for (double& figure : figures) {
     if (cold) contestant.Evict();
     barrier.Wait();
