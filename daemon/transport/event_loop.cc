@@ -23,8 +23,10 @@ constexpr size_t kTasksPerTurn = 256;
 constexpr size_t kTimersPerTurn = 256;
 constexpr size_t kEventsPerTurn = 64;
 
-// While the loop does not sleep: to ask the kernel costs as much as a turn without it.
+// While the loop does not sleep: to ask the kernel costs as much as a turn without it. Some turns
+// are long, though.
 constexpr int kTurnsPerEventPoll = 8;
+constexpr uint64_t kEventPollNs = 100'000;
 
 // No watch has it.
 constexpr WatchId kWakeId = 0;
@@ -118,6 +120,7 @@ void EventLoop::Run() {
   thread_ = pthread_self();
   stopping_ = false;
   int turns = 0;
+  uint64_t polled_ns = 0;
   while (!stopping_) {
     const MonotonicTime now = clock_->Now();
     const auto now_ns = static_cast<uint64_t>(absl::ToUnixNanos(now));
@@ -125,8 +128,10 @@ void EventLoop::Run() {
     progress |= RunTasks();
     progress |= poller_ != nullptr && poller_->Poll(now_ns);
     const bool may_sleep = YieldOrSleep(progress, now_ns);
-    if (!may_sleep && ++turns < kTurnsPerEventPoll) continue;
+    const bool is_due = ++turns >= kTurnsPerEventPoll || now_ns - polled_ns > kEventPollNs;
+    if (!may_sleep && !is_due) continue;
     turns = 0;
+    polled_ns = now_ns;
     if (PollDescriptors(may_sleep)) waiting_ = false;
   }
 }

@@ -15,8 +15,9 @@
 namespace tutti {
 namespace {
 
-// Then other lanes, tasks and sockets get their turn: a small operation takes a microsecond.
-constexpr size_t kWorksPerTurn = 64;
+// Then other lanes, tasks and sockets get their turn. An operation takes from a microsecond to 0.4
+// milliseconds, and as many ranks as it has must have submitted it.
+constexpr size_t kWorksPerTurn = 16;
 
 // A lane that has been quiet for so long sleeps though others are busy. Not earlier: to look at one
 // costs nanoseconds, to be rung for microseconds; and all ranks of a group are quiet while one of

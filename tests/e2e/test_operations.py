@@ -79,7 +79,7 @@ def test_send_and_receive_every_type(crew: Crew, dtype: str) -> None:
             run_case(ranks, group, cases.send_recv(dtype, world), Way(memory=memory))
 
 
-# On both sides of what is executed on the control loop (128 KiB), and odd.
+# On both sides of what is executed on the control loop (128 KiB, says node.py), and odd.
 @pytest.mark.parametrize("count", [1, 33_333, 1_000_003])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int64"])
 def test_large_tensors(crew: Crew, dtype: str, count: int) -> None:

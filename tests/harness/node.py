@@ -25,6 +25,8 @@ from rank import Rank
 
 _LOG_TAIL_LINES = 60
 _GDB_TIMEOUT_S = 30
+# So that tests with tensors of modest size have some executed on the control loop, and some not.
+_INLINE = "--inline_bytes_max=128KiB"
 
 
 class Node:
@@ -41,7 +43,7 @@ class Node:
 
     def _start(self) -> None:
         self.daemon = DaemonProcess(
-            self._settings,
+            (_INLINE, *self._settings),
             socket_dir=self._folder,
             # One heap: glibc makes another for a thread when it meets a lock that is taken, which
             # would look like a leak of two mappings.

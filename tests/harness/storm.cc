@@ -17,7 +17,7 @@ namespace {
 // Enough to overlap, and few enough for all threads to have room among the works in flight.
 constexpr size_t kInFlight = 8;
 
-// 1 to 20,000 elements: on both sides of what is executed inline (128 KiB).
+// 1 to 20,000 elements: on both sides of what is executed inline (128 KiB, says node.py).
 constexpr uint64_t kCounts[] = {1, 7, 1000, 20'000};
 
 Elements ElementsOf(const Tensor& tensor) {
