@@ -20,6 +20,10 @@ namespace tutti {
 namespace {
 
 constexpr char kEnvironmentPrefix[] = "TUTTI_";
+
+// What is worth a hand-over to the workers: the more of them there are, the more they gain.
+constexpr uint64_t kInlineBytesOfAllWorkers = 16 << 20;
+
 constexpr std::array kLogLevels = {"debug", "info", "warn", "error"};
 
 // Remembers the first error of a text file.
@@ -197,6 +201,11 @@ class Reader {
       config().set_worker_threads(std::clamp<uint64_t>(machine.processors / 2, 2, 8));
       Computed("worker_threads",
                absl::StrCat("half of ", machine.processors, " processors, 2 to 8"));
+    }
+    if (config().inline_bytes_max() == 0) {
+      const uint64_t workers = config().worker_threads();
+      config().set_inline_bytes_max(std::max<uint64_t>(kInlineBytesOfAllWorkers / workers, 1));
+      Computed("inline_bytes_max", absl::StrCat("16 MiB divided by ", workers, " workers"));
     }
   }
 

@@ -53,6 +53,7 @@ TEST_CASE("without anything, defaults hold, and what depends on the machine is c
   CHECK(read.config.arena_bytes_max() == uint64_t{6} << 30);
   CHECK(read.config.arena_bytes_per_session_max() == uint64_t{6} << 30);
   CHECK(read.config.worker_threads() == 3);
+  CHECK(read.config.inline_bytes_max() == (16 << 20) / 3);
   CHECK(read.origins.at("log_level") == "default");
   CHECK(read.origins.at("worker_threads") == "computed (default): half of 6 processors, 2 to 8");
 }
@@ -71,6 +72,18 @@ TEST_CASE("worker threads are two at least and eight at most") {
   CHECK(given.Read().config.worker_threads() == 2);
   given.sources.machine.processors = 100;
   CHECK(given.Read().config.worker_threads() == 8);
+}
+
+TEST_CASE("the fewer workers there are, the more the control loop does itself") {
+  Sources given;
+  given.sources.arguments = {"--worker_threads=2"};
+  CHECK(given.Read().config.inline_bytes_max() == 8 << 20);
+  CHECK(given.Read().origins.at("inline_bytes_max") ==
+        "computed (default): 16 MiB divided by 2 workers");
+  given.sources.arguments = {"--worker_threads=256"};
+  CHECK(given.Read().config.inline_bytes_max() == 64 << 10);
+  given.sources.arguments = {"--worker_threads=2", "--inline_bytes_max=1KiB"};
+  CHECK(given.Read().config.inline_bytes_max() == 1024);
 }
 
 TEST_CASE("the order is default, file, environment, flag; the later wins") {

@@ -19,7 +19,7 @@ struct Limits {
   uint64_t groups_per_namespace_max = 1024;
   uint64_t world_size_max = 1024;
   uint64_t works_in_flight_max = 1024;
-  uint64_t inline_bytes_max = 4 << 20;
+  uint64_t inline_bytes_max = 8 << 20;
   uint64_t recorder_ops_max = 256;
   uint64_t send_bytes_max = 256 << 20;
   uint64_t send_bytes_per_session_max = 16 << 20;

@@ -289,6 +289,13 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=pathlib.Path, default=OUT, help="default: build/bench")
     parser.add_argument("--seed", type=int, default=1, help="of the order of the turns")
     parser.add_argument(
+        "--daemon",
+        action="append",
+        default=[],
+        metavar="SETTING",
+        help="of the daemon, e.g. --daemon=--inline_bytes_max=1KiB; may be repeated",
+    )
+    parser.add_argument(
         "--bin", type=pathlib.Path, help="run the programs in this folder, and build nothing"
     )
     # For the test of the benchmark.
@@ -313,12 +320,13 @@ def main(arguments: list[str] | None = None) -> int:
         "busy_cores": round(machine.busy_cores(), 2),
         "machine": machine.describe(programs.ROOT),
         "plan": vars(plan),
+        "daemon_settings": options.daemon,
     }
     say(f"others keep {document['busy_cores']} cores busy; largest {size_name(options.largest)}")
     bench = Bench(tools, plan, options)
     # Where the daemon's harness, and then the clients, look.
     os.environ["TUTTID"] = tools.program("tuttid")
-    with DaemonProcess() as daemon:
+    with DaemonProcess(options.daemon) as daemon:
         os.environ["TUTTI_SOCKET_DIR"] = str(daemon.socket_dir)
         bench.run(daemon, options.memory_operations or (11_000 if options.quick else 1_100_000))
     write(bench, document, options.out)

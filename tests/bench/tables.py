@@ -176,6 +176,8 @@ def _latency(series: list[Series], cases: list[Case]) -> list[str]:
 def page(document: dict[str, Any], series: list[Series], bars: list[Bar]) -> str:
     lines = [f"# Benchmark: {document['name']}", "", "docs/benchmarks.md says how to read this."]
     lines += ["", *(f"* {key}: {value}" for key, value in document["machine"].items())]
+    if document.get("daemon_settings"):
+        lines.append(f"* settings of the daemon: {' '.join(document['daemon_settings'])}")
     lines += [f"* {key}: {document[key]}" for key in ("started", "busy_cores", "plan")]
     lines += ["", "## Bars", "", *warning(document), *bars_table(bars)]
     for world_size in ALLREDUCE_WORLDS:
