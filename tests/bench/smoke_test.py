@@ -9,6 +9,7 @@ contestants are taken from $TUTTI_BENCH_BIN, or built as developers build (quick
 import json
 import os
 import pathlib
+import platform
 import shutil
 import sys
 
@@ -62,8 +63,8 @@ def _check(document, section, contestant):
     ]
     assert {each["operation"] for each in found} >= {"allreduce"}
     for each in found:
-        # Told to take a lane that this machine, or this build, has not.
-        if "was told to take the lane" in each["status"]:
+        # Told to take a lane that this machine has not.
+        if platform.machine() != "x86_64" and "was told to take the lane" in each["status"]:
             pytest.skip(f"{contestant.name}: {each['status']}")
         # "wrong ..." is a wrong result.
         assert each["status"] in ("ok", "unsupported"), each
