@@ -70,6 +70,8 @@ struct Collective {
   uint32_t world_size = 0;
   // Ranks on this node that take part, in increasing order: two of a transfer, else all.
   std::vector<Participant> participants;
+  // By the caller's thread alone: it must not wait for another.
+  bool alone = false;
 };
 
 // Sum of the sizes of all buffers: what running it costs in memory traffic, roughly.

@@ -139,6 +139,7 @@ RingLanes::Options Daemon::OptionsOfRings() {
   return {.core = &core_,
           .watcher = loop_.get(),
           .loop = loop_.get(),
+          .clock = clock_.get(),
           .works_in_flight_max = config_.works_in_flight_max(),
           .spin_us = config_.ring_spin_us(),
           .end_session = [this](SessionId session, const Failure& failure) {

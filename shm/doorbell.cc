@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "shm/no_descriptors.h"
 
 namespace tutti {
 
@@ -15,6 +16,7 @@ absl::StatusOr<DoorbellPair> MakeDoorbell() {
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends.data()) != 0) {
     return absl::ResourceExhaustedError(absl::StrCat("socketpair: ", std::strerror(errno)));
   }
+  RefuseDescriptors(ends[0]);
   return DoorbellPair{.ours = UniqueFd(ends[0]), .theirs = UniqueFd(ends[1])};
 }
 

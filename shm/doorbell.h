@@ -3,7 +3,7 @@
 //
 // Not eventfds: whether a call on an eventfd waits is a property of the file that both processes
 // share, so a hostile client could stop the daemon (docs/adr/0010-ring-lane.md). Thread-safe: free
-// functions without state. Nothing here blocks.
+// functions without state. Nothing here blocks (but see no_descriptors.h for old kernels).
 #pragma once
 
 #include "absl/status/statusor.h"

@@ -2,8 +2,15 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <catch2/catch.hpp>
+#include <string>
+
+#include "base/unique_fd.h"
+#include "shm/no_descriptors.h"
+#include "shm/packet.h"
 
 namespace tutti {
 namespace {
@@ -48,6 +55,29 @@ TEST_CASE("who hangs up rings, and is not rung") {
   CHECK(SilenceDoorbell(pair.ours.get()));  // what was rung before
   CHECK_FALSE(SilenceDoorbell(pair.ours.get()));
   RingDoorbell(pair.ours.get());  // no SIGPIPE
+}
+
+TEST_CASE("nobody can pass a descriptor to a doorbell, or to who listens") {
+  const DoorbellPair pair = MustMake();
+  if (!RefuseDescriptors(pair.ours.get())) {
+    WARN("this kernel (before 6.16) can't refuse descriptors");
+    return;
+  }
+  const int passed = pair.theirs.get();
+  CHECK(SendPacket(pair.theirs.get(), "x", {passed}).code() != absl::StatusCode::kOk);
+  CHECK(SilenceDoorbell(pair.ours.get()));
+  CHECK_FALSE(Rings(pair.ours.get()));
+  const std::string path = "/tmp/tutti-doorbell-" + std::to_string(getpid());
+  const auto listening = ListenPacketSocket(path, 0600);
+  REQUIRE(listening.ok());
+  const auto client = ConnectPacketSocket(path);
+  unlink(path.c_str());
+  REQUIRE(client.ok());
+  CHECK(SendPacket(client->get(), "x", {passed}).code() != absl::StatusCode::kOk);
+  const UniqueFd accepted(accept(listening->get(), nullptr, nullptr));
+  REQUIRE(accepted.valid());
+  CHECK(SendPacket(client->get(), "x", {passed}).code() != absl::StatusCode::kOk);
+  CHECK(SendPacket(accepted.get(), "x", {passed}).ok());
 }
 
 }  // namespace

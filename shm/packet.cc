@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "shm/no_descriptors.h"
 
 namespace tutti {
 namespace {
@@ -136,6 +137,8 @@ absl::StatusOr<UniqueFd> Listen(const std::string& path, mode_t mode, int type) 
   if (const absl::Status status = RemoveStaleSocket(path); !status.ok()) return status;
   if (bind(socket.get(), Generic(&*address), sizeof(*address)) != 0) return BindError(path, errno);
   if (chmod(path.c_str(), mode) != 0) return BindError(path, errno);
+  // Before anybody connects: what is accepted inherits it.
+  RefuseDescriptors(socket.get());
   if (listen(socket.get(), SOMAXCONN) != 0) return BindError(path, errno);
   return socket;
 }

@@ -47,12 +47,11 @@ class RingProducer {
   enum class Push : uint8_t {
     kDone,
     kFull,    // the consumer has to take some first
-    kBroken,  // the consumer claims to have taken what was never put
+    kBroken,  // the consumer claims to have taken what was never put, or to have put some back
   };
   Push TryPush(const Entry& entry) {
     if (tail_ - head_ >= queue_.count) {
-      head_ = Memory::Load(queue_.head);
-      if (tail_ - head_ > queue_.count) return Push::kBroken;
+      if (!Taken().has_value()) return Push::kBroken;
       if (tail_ - head_ == queue_.count) return Push::kFull;
     }
     queue_.entries[tail_ & (queue_.count - 1)] = entry;
@@ -60,10 +59,11 @@ class RingProducer {
     return Push::kDone;
   }
 
-  // How many entries the consumer has ever taken; nothing if it claims more than were put.
+  // How many entries the consumer has ever taken; nothing if it claims more than were put, or less
+  // than it did before.
   std::optional<uint64_t> Taken() {
     const uint64_t head = Memory::Load(queue_.head);
-    if (tail_ - head > queue_.count) return std::nullopt;
+    if (head - head_ > tail_ - head_) return std::nullopt;
     head_ = head;
     return head;
   }
@@ -129,8 +129,8 @@ class RingConsumer {
   bool MaySleep() {
     Memory::Store(queue_.consumer_sleeps, uint32_t{1});
     Memory::Fence();
-    tail_ = head_ == tail_ ? Memory::Load(queue_.tail) : tail_;
-    return tail_ == head_;
+    // TryPeek will look again, and whether it can be.
+    return head_ == tail_ && Memory::Load(queue_.tail) == head_;
   }
   void Awake() { Memory::Store(queue_.consumer_sleeps, uint32_t{0}); }
 

@@ -10,8 +10,8 @@
 namespace tutti {
 namespace {
 
-// Up to here everything is done by the caller: the control loop runs such collectives itself.
-constexpr size_t kInlineBytes = size_t{128} << 10;
+// Up to here nobody is worth waking: that takes some 25 microseconds.
+constexpr size_t kAloneBytes = size_t{128} << 10;
 
 // All ranks in their order, or the two of a transfer.
 bool IsWhole(const Collective& collective, uint32_t world_size) {
@@ -52,9 +52,9 @@ absl::Status LocalCommunicator::Execute(const Collective& collective) {
   }
   absl::StatusOr<Plan> plan = Plan::Make(collective, kernels_);
   if (!plan.ok()) return plan.status();
-  // The caller is a thread of the pool, so one helper less.
+  // A caller that may wait for helpers is a thread of the pool, so there is one less.
   size_t helpers = pool_threads_ > 0 ? pool_threads_ - 1 : 0;
-  if (BytesTouched(collective) <= kInlineBytes) helpers = 0;
+  if (collective.alone || BytesTouched(collective) <= kAloneBytes) helpers = 0;
   const size_t size = plan->size();
   const size_t chunk_size = plan->chunk_size();
   // The plan moves: a helper may look at it when this has returned.

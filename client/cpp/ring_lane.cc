@@ -195,7 +195,10 @@ template <typename Done>
 void RingLane::Consume(const Done& done, Deadline deadline) {
   bool spinning = false;
   while (!done() && !nothing_to_come()) {
-    if (TakeCompletions()) continue;
+    if (TakeCompletions()) {
+      if (std::exchange(spinning, false)) spin_.Succeeded();
+      continue;
+    }
     const Deadline now = Clock::now();
     if (now >= deadline) return;
     if (!std::exchange(spinning, true)) spin_.Start(Nanoseconds(now));
@@ -205,7 +208,6 @@ void RingLane::Consume(const Done& done, Deadline deadline) {
       Sleep(deadline);
     }
   }
-  if (spinning) spin_.Succeeded();
 }
 
 bool RingLane::TakeCompletions() {

@@ -47,9 +47,11 @@ Result<RingLane::Options> MakeRing(ArenaSource* arenas, SessionSocket* socket,
     return reply.failure();
   }
   if (reply->fds.size() != 1 || reply->message.ring_created().last_received() != 0) {
+    arenas->Release(arena->id);
     return Failure{.cause = Cause::kProtocol, .message = "the daemon sent a ring without doorbell"};
   }
   if (!CloseInChildren(reply->fds[0].get())) {
+    arenas->Release(arena->id);
     return Failure{.cause = Cause::kLimit, .message = "this process has too many clients already"};
   }
   RingLane::Options options;

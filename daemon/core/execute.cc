@@ -50,7 +50,9 @@ std::optional<absl::Status> Executor::TryInline(const ExecutionContext& context,
                                                 Operation* operation) const {
   if (BytesTouched(*operation) > inline_bytes_max_) return std::nullopt;
   operation->state = WorkState::kRunning;
-  return context.communicator->Run(ToCollective(*operation, context.world_size));
+  Collective collective = ToCollective(*operation, context.world_size);
+  collective.alone = true;
+  return context.communicator->Run(collective);
 }
 
 void Executor::Start(const ExecutionContext& context, std::shared_ptr<Operation> operation,

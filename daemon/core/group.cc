@@ -12,6 +12,9 @@
 namespace tutti {
 namespace {
 
+// Then a worker takes one, however small, and the loop comes to other things.
+constexpr int kInlineInARowMax = 16;
+
 std::vector<Rank> AllRanks(size_t world_size) {
   std::vector<Rank> ranks(world_size);
   std::iota(ranks.begin(), ranks.end(), Rank{0});
@@ -177,7 +180,7 @@ void Group::Expired(OpSequence* sequence, const std::shared_ptr<Operation>& oper
 
 void Group::Advance(OpSequence* sequence) {
   const auto self = shared_from_this();
-  while (const std::shared_ptr<Operation> operation = sequence->Front()) {
+  for (int inlined = 0; const std::shared_ptr<Operation> operation = sequence->Front();) {
     if (operation->state == WorkState::kRunning) return;
     if (operation->verdict.has_value()) {
       Tell(operation.get(), operation->verdict);
@@ -189,10 +192,13 @@ void Group::Advance(OpSequence* sequence) {
     }
     if (!operation->complete()) return;
     const ExecutionContext context{communicator_, world_size()};
-    const auto status = services_->executor->TryInline(context, operation.get());
-    if (status.has_value()) {
-      Ran(sequence, operation, *status);
-      continue;
+    if (inlined < kInlineInARowMax) {
+      const auto status = services_->executor->TryInline(context, operation.get());
+      if (status.has_value()) {
+        ++inlined;
+        Ran(sequence, operation, *status);
+        continue;
+      }
     }
     services_->executor->Start(context, operation,
                                [self, sequence, operation](const absl::Status& late) {

@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "base/check.h"
 #include "base/failpoint.h"
 #include "daemon/transport/request_convert.h"
 #include "daemon/transport/short_failure.h"
@@ -19,8 +18,8 @@ namespace {
 // done for each of them.
 constexpr uint64_t kAcknowledgeEveryMax = 64;
 
-// More spans than that are refused whatever they are, so they are counted but not read.
-constexpr uint32_t kSpansCountedMax = 1 << 16;
+// More spans than may be are refused whatever they are, so they are not read, and counted so far.
+constexpr uint32_t kSpansCountedMax = kSpansPerWorkMax + 1;
 
 }  // namespace
 
@@ -41,6 +40,7 @@ RingLane::RingLane(Options options)
 
 size_t RingLane::Poll(size_t works_max) {
   const std::shared_ptr<RingLane> self = shared_from_this();
+  if (is_closed() || broken_) return 0;
   const auto is_due = [this] { return put_ - acknowledged_ >= acknowledge_every_; };
   if (is_due() || !backlog_.empty()) Acknowledge();
   size_t taken = 0;
@@ -104,22 +104,22 @@ bool RingLane::ReadTable(const SubmissionEntry& entry) {
 void RingLane::Acknowledge() {
   const std::optional<uint64_t> taken = completions_.Taken();
   if (!taken.has_value()) {
-    return Break("the head of the ring's completion queue is ahead of its tail");
+    return Break("the head of the ring's completion queue is ahead of its tail, or has gone back");
   }
   if (std::exchange(acknowledged_, *taken) != *taken) {
     // Serials grow by one with each completion that is put.
     const auto broken = core_->Acknowledge(session_, last_serial_ - (put_ - *taken));
-    TUTTI_CHECK(!broken.has_value());
+    if (broken.has_value()) return Break(*broken);
   }
   DeliverBacklog();
 }
 
 bool RingLane::MaySleep() {
   if (!works_.MaySleep()) return false;
-  if (backlog_.empty()) return true;
-  // The client rings when it takes a failure, but it may have done so before the flag was set.
-  Acknowledge();
-  return backlog_.empty();
+  // The client rings when it takes a failure that something waits behind; but it may have done so
+  // before the flag was set.
+  if (!backlog_.empty()) Acknowledge();
+  return true;
 }
 
 // --- Completions ---

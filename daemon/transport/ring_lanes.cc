@@ -1,6 +1,5 @@
 #include "daemon/transport/ring_lanes.h"
 
-#include <sched.h>
 #include <sys/epoll.h>
 
 #include <algorithm>
@@ -8,16 +7,20 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "base/log.h"
 #include "shm/doorbell.h"
 #include "shm/ring_region.h"
 
 namespace tutti {
 namespace {
 
-// Then other lanes, tasks and sockets get their turn. An operation takes from a microsecond to 0.4
-// milliseconds, and as many ranks as it has must have submitted it.
-constexpr size_t kWorksPerTurn = 16;
+// Then other lanes get their turn, and after so long tasks, timers and sockets. A work takes from
+// half a microsecond to, if the operation that it completes touches inline_bytes_max, a
+// millisecond.
+constexpr size_t kWorksPerTurn = 8;
+constexpr uint64_t kTurnNs = 200'000;
+
+// A client that is gone may have left thousands of works. What is not taken by then never was.
+constexpr absl::Duration kTakeRest = absl::Milliseconds(10);
 
 // A lane that has been quiet for so long sleeps though others are busy. Not earlier: to look at one
 // costs nanoseconds, to be rung for microseconds; and all ranks of a group are quiet while one of
@@ -106,8 +109,9 @@ void RingLanes::TakeRest(SessionId session) {
   const auto found = lanes_.find(session);
   if (found == lanes_.end()) return;
   const std::shared_ptr<RingLane> lane = found->second.lane;
-  // Not without an end, should it go on submitting.
-  lane->Poll(kRingEntriesMax);
+  const MonotonicTime until = options_.clock->Now() + kTakeRest;
+  while (lane->Poll(kWorksPerTurn) > 0 && options_.clock->Now() < until) {
+  }
 }
 
 void RingLanes::Forget(SessionId session) {
@@ -122,10 +126,20 @@ void RingLanes::Forget(SessionId session) {
 bool RingLanes::Poll(uint64_t now_ns) {
   bool any = false;
   for (const Busy& busy : busy_) busy.lane->Prefetch();
-  for (Busy& busy : busy_) {
-    const bool some = busy.lane->Poll(kWorksPerTurn) > 0;
-    if (some || busy.last_ns == 0) busy.last_ns = now_ns;
-    any |= some;
+  size_t works = 0;
+  for (size_t i = 0; i < busy_.size(); ++i) {
+    const size_t at = (first_ + i) % busy_.size();
+    Busy& busy = busy_[at];
+    const size_t taken = busy.lane->Poll(kWorksPerTurn);
+    if (taken > 0 || busy.last_ns == 0) busy.last_ns = now_ns;
+    any |= taken > 0;
+    works += taken;
+    // To ask what time it is costs a tenth of a work.
+    if (works < kWorksPerTurn) continue;
+    works = 0;
+    if (NowNs() - now_ns <= kTurnNs) continue;
+    first_ = at + 1;
+    break;
   }
   const auto rests = [&](const Busy& busy) {
     return now_ns - busy.last_ns > kQuietSpins * options_.spin_us * 1000 && TrySleep(busy);
@@ -133,6 +147,10 @@ bool RingLanes::Poll(uint64_t now_ns) {
   busy_.erase(std::remove_if(busy_.begin(), busy_.end(), rests), busy_.end());
   RingWhoSleeps();
   return any;
+}
+
+uint64_t RingLanes::NowNs() const {
+  return static_cast<uint64_t>(absl::ToUnixNanos(options_.clock->Now()));
 }
 
 // Here and not as each completion is put: a fence waits for the stores before it, and these for the
@@ -147,6 +165,7 @@ void RingLanes::RingWhoSleeps() {
 bool RingLanes::MaySleep() {
   const auto sleeps = [this](const Busy& busy) { return TrySleep(busy); };
   busy_.erase(std::remove_if(busy_.begin(), busy_.end(), sleeps), busy_.end());
+  RingWhoSleeps();
   return busy_.empty();
 }
 

@@ -11,6 +11,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/result.h"
 #include "base/task_runner.h"
 #include "base/unique_fd.h"
@@ -29,6 +30,7 @@ class RingLanes final : public Poller {
     Core* core = nullptr;
     FdWatcher* watcher = nullptr;
     SequencedTaskRunner* loop = nullptr;
+    const Clock* clock = nullptr;
     // As Limits has it.
     uint64_t works_in_flight_max = 0;
     // How long the loop yields before it sleeps, and what clients are told.
@@ -48,7 +50,8 @@ class RingLanes final : public Poller {
   // order for which the ring is not proven).
   Result<Made> Create(SessionId session, const v1::CreateRing& request);
 
-  // Takes what the session's client has submitted: it submits no more.
+  // Takes what the session's client has submitted, as far as that can be done soon: it submits no
+  // more.
   void TakeRest(SessionId session);
 
   bool Poll(uint64_t now_ns) override;
@@ -79,10 +82,13 @@ class RingLanes final : public Poller {
   bool TrySleep(const Busy& busy);
   void Forget(SessionId session);
   void RingWhoSleeps();
+  uint64_t NowNs() const;
 
   const Options options_;
   std::map<SessionId, Kept> lanes_;
   std::vector<Busy> busy_;
+  // Which of them is looked at first.
+  size_t first_ = 0;
   // Those that have told their clients something since the last turn.
   std::vector<std::shared_ptr<RingLane>> told_;
 };

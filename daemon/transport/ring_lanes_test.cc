@@ -167,6 +167,56 @@ TEST_CASE("a client that does not take its failures gets all of them, in order, 
   CHECK(world.ended.empty());
 }
 
+// Submits works that fail, each for another reason, until some failure waits for a slot.
+void FillFailureSlots(RingWorld* world, RingPeer* peer) {
+  for (uint64_t i = 0; i < kRingFailureSlots; ++i) {
+    SubmissionEntry entry = peer->Allreduce("dp");
+    entry.spans[0].offset = 4096 + 4 * i;
+    peer->Submit(entry);
+    world->Settle();
+  }
+}
+
+TEST_CASE("the loop sleeps though a client takes none of its failures") {
+  Limits limits = RingWorld::WithRoom(TestLimits());
+  limits.works_in_flight_max = 64;
+  RingWorld world(limits);
+  const auto peers = FormRingGroup(&world, 1);
+  RingPeer& peer = *peers[0];
+  FillFailureSlots(&world, &peer);
+  SubmissionEntry entry = peer.Allreduce("dp");
+  entry.spans[0].offset = 8192;
+  peer.Submit(entry);
+  world.Settle();
+  CHECK(world.rings.MaySleep());
+  SECTION("and is woken when the client takes one") {
+    CHECK(peer.Take().has_value());
+    world.Settle();
+    for (uint64_t i = 0; i < kRingFailureSlots; ++i) CHECK(peer.Take().has_value());
+    CHECK_FALSE(peer.Take().has_value());
+  }
+}
+
+TEST_CASE("a client that sleeps is rung for what the loop tells it on its way to sleep") {
+  Limits limits = RingWorld::WithRoom(TestLimits());
+  limits.works_in_flight_max = 64;
+  RingWorld world(limits);
+  const auto peers = FormRingGroup(&world, 1);
+  RingPeer& peer = *peers[0];
+  FillFailureSlots(&world, &peer);
+  SubmissionEntry entry = peer.Allreduce("dp");
+  entry.spans[0].offset = 8192;
+  peer.Submit(entry);
+  world.Settle();
+  // The daemon is awake, so the client does not ring for what it takes.
+  for (uint64_t i = 0; i < kRingFailureSlots; ++i) CHECK(peer.Take().has_value());
+  CHECK(peer.completions->MaySleep());
+  CHECK(world.rings.MaySleep());
+  char ring = 0;
+  CHECK(recv(peer.doorbell.get(), &ring, 1, MSG_DONTWAIT) == 1);
+  CHECK(peer.Take().has_value());
+}
+
 TEST_CASE("what a dying client had submitted counts") {
   RingWorld world;
   const auto peers = FormRingGroup(&world, 2);
@@ -294,7 +344,18 @@ TEST_CASE("who breaks the protocol ends its own session, and no other") {
       bad.completions->Advance();
       *bad.Index(kRingCompletionHead) = 1000;
     }
-    expected = "the head of the ring's completion queue is ahead of its tail";
+    expected = "the head of the ring's completion queue is ahead of its tail, or has gone back";
+  }
+  SECTION("a completion head that goes back") {
+    for (uint64_t i = 0; i < 2 * RingPeer::kEntries; ++i) {
+      bad.Submit(bad.Allreduce("dp"));
+      world.Settle();
+      if (i < RingPeer::kEntries + 8) CHECK(bad.Take().has_value());
+      if (i == RingPeer::kEntries + 8) *bad.Index(kRingCompletionHead) = RingPeer::kEntries - 1;
+    }
+    expected =
+        "more works in flight than the ring's 16 entries, or a completion queue that was written "
+        "to";
   }
   SECTION("a table of another size than its spans") {
     SubmissionEntry entry = bad.Allreduce("dp");
@@ -316,6 +377,22 @@ TEST_CASE("who breaks the protocol ends its own session, and no other") {
   CHECK(world.ended[0].second.cause == Cause::kProtocol);
   CHECK(world.ended[0].second.message == expected);
   CHECK(world.rings.count() == 1);
+  bystander.MustWork();
+}
+
+TEST_CASE("who claims to have taken fewer completions than none ends its own session") {
+  Limits limits = RingWorld::WithRoom(TestLimits());
+  limits.works_in_flight_max = 2;
+  RingWorld world(limits);
+  Bystander bystander(&world);
+  const auto peers = FormRingGroup(&world, 1);
+  *peers[0]->Index(kRingCompletionHead) = ~uint64_t{0};
+  for (int i = 0; i < 4; ++i) {
+    peers[0]->Submit(peers[0]->Allreduce("dp"));
+    world.Settle();
+  }
+  REQUIRE(world.ended.size() == 1);
+  CHECK(world.ended[0].first == peers[0]->client.session);
   bystander.MustWork();
 }
 

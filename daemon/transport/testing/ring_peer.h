@@ -55,6 +55,7 @@ struct RingWorld {
   RingLanes rings{{.core = test.core.get(),
                    .watcher = &watcher,
                    .loop = &test.loop,
+                   .clock = &test.clock,
                    .works_in_flight_max = works_in_flight_max,
                    .spin_us = 5,
                    .end_session = [this](SessionId session, const Failure& failure) {
