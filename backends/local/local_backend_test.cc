@@ -87,7 +87,7 @@ TEST_CASE("Groups with ranks elsewhere are refused") {
   CHECK(absl::IsInvalidArgument(backend.Connect({.world_size = 0, .local_ranks = {}}).status()));
 }
 
-TEST_CASE("Small collectives ask the pool for nothing, large ones do not wait for it") {
+TEST_CASE("Small collectives, and who is to be alone, ask the pool for nothing; large ones do not wait for it") {
   FakeClock clock;
   ManualTaskRunner pool(&clock);
   LocalBackend backend(&pool, 4);
@@ -97,6 +97,12 @@ TEST_CASE("Small collectives ask the pool for nothing, large ones do not wait fo
   REQUIRE(communicator->Run(small.collective).ok());
   CHECK(pool.pending() == 0);
   CHECK(small.memory[1][4095] == 3);
+
+  LargeAllreduce alone(2);
+  alone.collective.alone = true;
+  REQUIRE(communicator->Run(alone.collective).ok());
+  CHECK(pool.pending() == 0);
+  CHECK(alone.memory[1].back() == 3);
 
   LargeAllreduce large(2);
   REQUIRE(communicator->Run(large.collective).ok());  // the pool has not run anything

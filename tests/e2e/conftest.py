@@ -46,7 +46,7 @@ def daemon(
 
 @pytest.fixture(scope="module", params=("ring", "grpc"))
 def lane(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Clients of this process and its children take this lane: all tests of the file run on both."""
+    """The lane of clients of this process and its children: all tests of the file run on both."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TUTTI_LANE", request.param)
         yield request.param
