@@ -87,7 +87,8 @@ TEST_CASE("Groups with ranks elsewhere are refused") {
   CHECK(absl::IsInvalidArgument(backend.Connect({.world_size = 0, .local_ranks = {}}).status()));
 }
 
-TEST_CASE("Small collectives, and who is to be alone, ask the pool for nothing; large ones do not wait for it") {
+TEST_CASE(
+    "Small collectives and lone ones ask the pool for nothing, large ones do not wait for it") {
   FakeClock clock;
   ManualTaskRunner pool(&clock);
   LocalBackend backend(&pool, 4);
