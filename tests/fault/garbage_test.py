@@ -219,6 +219,8 @@ def test_the_session_socket(node: Node) -> None:
                 raw.hang_up()
             except (ConnectionResetError, BrokenPipeError):
                 pass  # the daemon has had enough of it
+            except PermissionError:  # Linux from 6.16 on passes no descriptors to the daemon
+                assert case in (descriptors, descriptors_in_a_session)
         assert node.daemon.is_alive(), f"{case.__name__} has ended the daemon"
 
     check_harmless(node, [functools.partial(play, case) for case in SESSION_CASES])
