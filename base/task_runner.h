@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <utility>
 
 #include "base/clock.h"
 
@@ -20,14 +21,20 @@ class TaskRunner {
   virtual void Post(std::function<void()> task) = 0;
 };
 
-// A runner with one thread and timers: what the core lives on.
+// A runner with one thread at a time, and timers: what the core lives on.
 class SequencedTaskRunner : public TaskRunner {
  public:
   // Runs `task` at `when` or soon after. There is no way to cancel: tasks check whether they are
   // still wanted.
   virtual void PostAt(MonotonicTime when, std::function<void()> task) = 0;
 
-  // True if the caller runs on this runner's thread; what classes that live there assert.
+  // As Post, but may run `task`, and whatever else is due, within the call: a runner that sleeps
+  // lends its turn to the caller, which saves waking a thread. So the caller holds no lock, and has
+  // the time.
+  virtual void PostOrRun(std::function<void()> task) { Post(std::move(task)); }
+
+  // True if the caller runs on this runner's thread, or has its turn; what classes that live there
+  // assert.
   virtual bool IsCurrent() const = 0;
 };
 

@@ -11,6 +11,8 @@ namespace tutti {
 inline namespace client {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 // Before the second attempt and later ones; the first is made at once.
 constexpr std::chrono::milliseconds kBackoffMin(50);
 constexpr std::chrono::milliseconds kBackoffMax(500);
@@ -22,6 +24,14 @@ constexpr int kAttemptsMax = 63;
 // What a daemon that ends a session has said on the stream arrives within a millisecond of the
 // socket's end; a daemon that died says nothing, and its stream breaks as quickly.
 constexpr std::chrono::milliseconds kLastWords(100);
+
+// Whoever has waited will most likely wait again: the thread leaves the stream to them for so long.
+// Meanwhile completions that nobody waits for may lie there.
+constexpr std::chrono::milliseconds kThreadPause(100);
+
+// gRPC's Read has no deadline, and to end it breaks the stream. So only those read who wait until
+// the daemon must have answered, or nearly so long.
+constexpr std::chrono::milliseconds kPatienceSlack(100);
 
 // If the daemon does not say how many works may be in flight: its default.
 constexpr uint64_t kInFlightMax = 1024;
@@ -83,7 +93,7 @@ StreamLane::~StreamLane() = default;
 
 std::optional<Failure> StreamLane::WaitAttached(std::chrono::milliseconds timeout) {
   std::unique_lock lock(mutex_);
-  const bool decided = changed_.wait_until(lock, std::chrono::steady_clock::now() + timeout,
+  const bool decided = changed_.wait_until(lock, Clock::now() + timeout,
                                            [this] { return attached_ || end_.has_value(); });
   if (end_.has_value()) return end_;
   if (decided) return std::nullopt;
@@ -93,16 +103,16 @@ std::optional<Failure> StreamLane::WaitAttached(std::chrono::milliseconds timeou
 }
 
 void StreamLane::Submit(const Request& operation, std::shared_ptr<PendingWork> pending) {
+  pending->SetSource(shared_from_this());
   std::optional<Failure> refused;
   {
     std::unique_lock lock(mutex_);
-    ++waiting_;
-    const bool room = changed_.wait_until(
-        lock, std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(pending->patience()),
+    const bool room = Drive(
+        &lock,
         [this] {
           return end_.has_value() || queue_.in_flight() + submitting_ < options_.in_flight_max;
-        });
-    --waiting_;
+        },
+        Clock::now() + absl::ToChronoNanoseconds(pending->patience()), true);
     if (end_.has_value()) {
       refused = end_;
     } else if (!room) {
@@ -141,8 +151,7 @@ void StreamLane::End(const Failure& reason) {
   std::unique_lock lock(mutex_);
   if (!end_.has_value()) end_ = reason;
   changed_.notify_all();
-  changed_.wait_until(lock, std::chrono::steady_clock::now() + kLastWords,
-                      [this] { return stopped_; });
+  changed_.wait_until(lock, Clock::now() + kLastWords, [this] { return stopped_; });
   if (context_ != nullptr) context_->TryCancel();
   lock.unlock();
   FailAll(reason);
@@ -159,6 +168,77 @@ void StreamLane::FailAll(const Failure& reason) {
     changed_.notify_all();
   }
   for (const std::shared_ptr<PendingWork>& work : works) work->Complete(end);
+  const std::lock_guard lock(mutex_);
+  changed_.notify_all();
+}
+
+// --- Reading: by those who wait, or by the thread ---
+
+void StreamLane::WaitFor(const PendingWork& work, Deadline deadline) {
+  const auto patience = absl::ToChronoNanoseconds(work.patience());
+  const bool may_read = Clock::now() + patience - deadline < kPatienceSlack;
+  std::unique_lock lock(mutex_);
+  Drive(
+      &lock, [&work] { return work.is_done(); }, deadline, may_read);
+}
+
+template <typename Done>
+bool StreamLane::Drive(std::unique_lock<std::mutex>* lock, const Done& done, Deadline deadline,
+                       bool may_read) {
+  if (done()) return true;
+  if (may_read) ++waits_;
+  do {
+    if (may_read && readable_ != nullptr && !reading_) {
+      reader_until_ = deadline;
+      ReadOne(lock);
+      continue;
+    }
+    if (!may_read && !std::exchange(thread_wanted_, true)) wake_thread_.notify_one();
+    ++waiting_;
+    changed_.wait_until(*lock, deadline);
+    --waiting_;
+  } while (!done() && Clock::now() < deadline);
+  return done();
+}
+
+void StreamLane::ReadOne(std::unique_lock<std::mutex>* lock) {
+  reading_ = true;
+  Stream* const stream = readable_;
+  lock->unlock();
+  v1::AttachResponse response;
+  const bool read = stream->Read(&response);
+  std::optional<Failure> wrong;
+  if (read && response.has_completions()) wrong = TakeCompletions(response.completions());
+  if (read && !wrong.has_value()) AcknowledgeIfDue();
+  lock->lock();
+  reading_ = false;
+  if (!read || wrong.has_value()) {
+    readable_ = nullptr;
+    wrong_ = std::move(wrong);
+    wake_thread_.notify_one();
+  }
+  if (waiting_ > 0) changed_.notify_all();
+}
+
+void StreamLane::ReadUnlessOthersDo() {
+  std::unique_lock lock(mutex_);
+  uint64_t waits = waits_;
+  while (readable_ != nullptr || reading_) {
+    const bool wanted = std::exchange(thread_wanted_, false);
+    const bool others_waited = std::exchange(waits, waits_) != waits_;
+    if (!reading_ && (wanted || !others_waited)) {
+      reader_until_ = Deadline::max();
+      ReadOne(&lock);
+      continue;
+    }
+    const Deadline now = Clock::now();
+    if (now >= reader_until_) {
+      // Whoever reads can't give up by itself.
+      context_->TryCancel();
+      reader_until_ = Deadline::max();
+    }
+    wake_thread_.wait_until(lock, std::min(reader_until_, now + kThreadPause));
+  }
 }
 
 void StreamLane::Run() {
@@ -194,8 +274,7 @@ bool StreamLane::WaitForNextAttempt(int attempt) {
   std::unique_lock lock(mutex_);
   if (attempt > 0) {
     const auto backoff = std::min(kBackoffMax, kBackoffMin * (1 << std::min(attempt - 1, 4)));
-    changed_.wait_until(lock, std::chrono::steady_clock::now() + backoff,
-                        [this] { return end_.has_value(); });
+    changed_.wait_until(lock, Clock::now() + backoff, [this] { return end_.has_value(); });
   }
   return !end_.has_value();
 }
@@ -209,16 +288,15 @@ std::optional<Failure> StreamLane::RunStream() {
     context_ = &context;
   }
   const std::unique_ptr<Stream> stream = options_.rpc->stub()->Attach(&context);
-  bool opened = false;
-  std::optional<Failure> failure = OpenStream(stream.get(), &opened);
-  v1::AttachResponse response;
-  while (opened && !failure.has_value() && stream->Read(&response)) {
-    if (response.has_completions()) failure = TakeCompletions(response.completions());
-    if (!failure.has_value()) AcknowledgeIfDue();
-  }
+  std::optional<Failure> failure = OpenStream(stream.get());
+  ReadUnlessOthersDo();
   {
     const std::lock_guard write_lock(write_mutex_);
     stream_ = nullptr;
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    if (!failure.has_value()) failure = std::exchange(wrong_, std::nullopt);
   }
   if (failure.has_value()) context.TryCancel();
   const grpc::Status status = stream->Finish();
@@ -229,7 +307,7 @@ std::optional<Failure> StreamLane::RunStream() {
   return std::nullopt;
 }
 
-std::optional<Failure> StreamLane::OpenStream(Stream* stream, bool* opened) {
+std::optional<Failure> StreamLane::OpenStream(Stream* stream) {
   v1::AttachRequest request;
   {
     const std::lock_guard lock(mutex_);
@@ -254,11 +332,11 @@ std::optional<Failure> StreamLane::OpenStream(Stream* stream, bool* opened) {
     }
     for (const v1::Work* const work : works) *again.emplace_back().mutable_work() = *work;
     attached_ = true;
+    readable_ = stream;
     changed_.notify_all();
   }
   for (const v1::AttachRequest& work : again) stream->Write(work);
   stream_ = stream;
-  *opened = true;
   return std::nullopt;
 }
 
@@ -268,7 +346,6 @@ std::optional<Failure> StreamLane::TakeCompletions(const v1::Completions& comple
     {
       const std::lock_guard lock(mutex_);
       if (std::optional<Failure> failure = queue_.Take(completion, &pending)) return failure;
-      if (waiting_ > 0) changed_.notify_all();
     }
     if (pending == nullptr) continue;
     std::optional<Failure> failure;

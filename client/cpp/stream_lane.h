@@ -5,7 +5,14 @@
 //
 // Ended: the session is over, or the daemon has refused the lane; all works fail then.
 //
-// Thread-safe. Owned by the connection. Has a thread that reads the stream and attaches again.
+// Who waits reads: a verdict then needs no further wake-up.
+//
+//   one of those who wait is the reader: it takes what comes, and ends those works
+//   the others wait for it to end theirs, or to be done itself: then one of them goes on
+//   the lane's thread is the reader while nobody waits, or only those who have little time
+//
+// Thread-safe. Shared by the connection and by the works that were submitted on it. Has a thread,
+// which attaches, and attaches again. Nothing of it may be called in a forked child.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -30,7 +37,9 @@
 namespace tutti {
 inline namespace client {
 
-class StreamLane final : public Lane {
+class StreamLane final : public Lane,
+                         public CompletionSource,
+                         public std::enable_shared_from_this<StreamLane> {
  public:
   struct Options {
     // Must outlive the lane.
@@ -61,13 +70,24 @@ class StreamLane final : public Lane {
   void End(const Failure& reason) override;
   void Join() override { thread_.reset(); }
 
+  void WaitFor(const PendingWork& work, Deadline deadline) override;
+
  private:
   using Stream = grpc::ClientReaderWriter<v1::AttachRequest, v1::AttachResponse>;
 
   void Run();
   // Attaches one stream and reads it to its end. Returns why the lane must not attach again, if so.
   std::optional<Failure> RunStream();
-  std::optional<Failure> OpenStream(Stream* stream, bool* opened);
+  std::optional<Failure> OpenStream(Stream* stream);
+  // Waits until `done`, as the reader if it may; false if it was not within the time. `done` is
+  // called with mutex_, which `lock` holds.
+  template <typename Done>
+  bool Drive(std::unique_lock<std::mutex>* lock, const Done& done, Deadline deadline,
+             bool may_read);
+  // What the thread does while there is a stream to read.
+  void ReadUnlessOthersDo();
+  // One message. REQUIRES: readable_, !reading_; `lock` is of mutex_.
+  void ReadOne(std::unique_lock<std::mutex>* lock);
   std::optional<Failure> TakeCompletions(const v1::Completions& completions);
   void AcknowledgeIfDue();
   // Waits before the next attempt; false if there shall be none.
@@ -85,11 +105,19 @@ class StreamLane final : public Lane {
 
   std::mutex mutex_;
   std::condition_variable changed_;
+  // Of the thread, while others read: they must not wake it for each message.
+  std::condition_variable wake_thread_;
   // Guarded by mutex_.
   WorkQueue queue_;
-  int waiting_ = 0;             // for room
-  uint64_t submitting_ = 0;     // between taking room and being in the queue
-  std::optional<Failure> end_;  // set: nothing more is submitted
+  int waiting_ = 0;               // on changed_
+  uint64_t waits_ = 0;            // of those who could read, so far
+  bool thread_wanted_ = false;    // by somebody who waits and has no time to read
+  Stream* readable_ = nullptr;    // until its end was read
+  bool reading_ = false;          // somebody is the reader
+  Deadline reader_until_;         // when that gives up
+  std::optional<Failure> wrong_;  // what was read
+  uint64_t submitting_ = 0;       // between taking room and being in the queue
+  std::optional<Failure> end_;    // set: nothing more is submitted
   bool attached_ = false;
   bool stopped_ = false;                    // the thread has ended
   grpc::ClientContext* context_ = nullptr;  // of the stream under way

@@ -65,8 +65,8 @@ void Executor::Start(const ExecutionContext& context, std::shared_ptr<Operation>
     Failpoint("execute.before_run");
     absl::Status status = communicator->Run(collective);
     Failpoint("execute.after_run");
-    loop->Post([communicator = std::move(communicator), operation = std::move(operation),
-                done = std::move(done), status = std::move(status)] { done(status); });
+    loop->PostOrRun([communicator = std::move(communicator), operation = std::move(operation),
+                     done = std::move(done), status = std::move(status)] { done(status); });
   });
 }
 

@@ -23,6 +23,9 @@ constexpr size_t kTasksPerTurn = 256;
 constexpr size_t kTimersPerTurn = 256;
 constexpr size_t kEventsPerTurn = 64;
 
+// Then whoever has the turn of a loop that sleeps wakes it, and goes its way.
+constexpr int kTurnsLent = 16;
+
 // While the loop does not sleep: to ask the kernel costs as much as a turn without it. Some turns
 // are long, though.
 constexpr int kTurnsPerEventPoll = 8;
@@ -80,10 +83,49 @@ void EventLoop::Post(std::function<void()> task) {
     posted_.push_back(std::move(task));
     wake = std::exchange(sleeping_, false);
   }
-  if (!wake) return;
+  if (wake) Wake();
+}
+
+void EventLoop::Wake() const {
   // Fails only if the counter is full, and then the loop is awake.
   const uint64_t one = 1;
   [[maybe_unused]] const ssize_t written = write(wake_.get(), &one, sizeof(one));
+}
+
+// --- The turn of a loop that sleeps is lent to who has something for it ---
+
+void EventLoop::PostOrRun(std::function<void()> task) {
+  {
+    MutexLock lock(&mutex_);
+    posted_.push_back(std::move(task));
+    if (!std::exchange(sleeping_, false)) return;
+    lent_ = true;
+  }
+  TakeTurn();
+}
+
+void EventLoop::TakeTurn() {
+  const pthread_t owner = thread_.exchange(pthread_self());
+  for (int turn = 1;; ++turn) {
+    RunTasks();
+    const bool may_sleep = MaySleepOn();
+    MutexLock lock(&mutex_);
+    // Posted meanwhile: nobody else was woken for it.
+    if (may_sleep && !posted_.empty() && turn < kTurnsLent) continue;
+    sleeping_ = may_sleep && posted_.empty();
+    if (!sleeping_) Wake();
+    thread_ = owner;
+    lent_ = false;
+    given_back_.Signal();
+    return;
+  }
+}
+
+bool EventLoop::MaySleepOn() {
+  if (!running_.empty() || stopping_) return false;
+  if (!timers_.empty() && timers_.begin()->first < sleeps_until_) return false;
+  // It also tells those whose memory the tasks have written to.
+  return poller_ == nullptr || poller_->MaySleep();
 }
 
 void EventLoop::PostAt(MonotonicTime when, std::function<void()> task) {
@@ -190,9 +232,9 @@ bool EventLoop::RunTimers(MonotonicTime now) {
   return true;
 }
 
-int EventLoop::TimeoutMs() const {
-  if (timers_.empty()) return -1;
-  const absl::Duration wait = timers_.begin()->first - clock_->Now();
+int EventLoop::TimeoutMs(MonotonicTime when) const {
+  if (when == absl::InfiniteFuture()) return -1;
+  const absl::Duration wait = when - clock_->Now();
   // Rounded up: waking before the time would spin until it has come.
   const int64_t ms = absl::ToInt64Milliseconds(absl::Ceil(wait, absl::Milliseconds(1)));
   return static_cast<int>(std::clamp<int64_t>(ms, 0, INT_MAX));
@@ -209,13 +251,17 @@ bool EventLoop::PollDescriptors(bool may_sleep) {
     MutexLock lock(&mutex_);
     // Decided under the lock, so that a task is either seen here or finds `sleeping_` set.
     sleeping_ = posted_.empty();
-    if (sleeping_) timeout_ms = TimeoutMs();
+    if (sleeping_) {
+      sleeps_until_ = timers_.empty() ? absl::InfiniteFuture() : timers_.begin()->first;
+      timeout_ms = TimeoutMs(sleeps_until_);
+    }
   }
   std::array<epoll_event, kEventsPerTurn> events;
   const int count = epoll_wait(epoll_.get(), events.data(), kEventsPerTurn, timeout_ms);
   TUTTI_CHECK(count >= 0 || errno == EINTR);
   {
     MutexLock lock(&mutex_);
+    while (lent_) given_back_.Wait(&mutex_);
     sleeping_ = false;
   }
   for (int i = 0; i < count; ++i) {

@@ -1,9 +1,9 @@
 // A thread's loop over descriptors, timers and tasks. The control loop is one, the acceptor's
 // another.
 //
-// Post, PostAt, Stop and IsCurrent: from any thread. Everything else on the loop's thread: the one
-// that calls Run, and before that the one that made it. Tasks that are left when it is destroyed
-// are dropped, not run.
+// Post, PostOrRun, PostAt, Stop and IsCurrent: from any thread. Everything else on the loop's
+// thread: the one that calls Run, before that the one that made it, and while the loop sleeps
+// whoever has its turn (PostOrRun). Tasks that are left when it is destroyed are dropped, not run.
 //
 // Fair: a turn runs a bounded number of tasks, of timers and of events, so that none of them can
 // starve the others. An idle loop sleeps in the kernel.
@@ -40,6 +40,7 @@ class EventLoop final : public SequencedTaskRunner, public FdWatcher {
   ~EventLoop() override;
 
   void Post(std::function<void()> task) override;
+  void PostOrRun(std::function<void()> task) override;
   // Up to a millisecond late, the resolution of epoll_wait; deadlines have none finer.
   void PostAt(MonotonicTime when, std::function<void()> task) override;
   bool IsCurrent() const override;
@@ -74,30 +75,39 @@ class EventLoop final : public SequencedTaskRunner, public FdWatcher {
 
   EventLoop(const Clock* clock, const std::string& name, UniqueFd epoll, UniqueFd wake);
 
+  // What a thread does that has taken the sleeping loop's turn.
+  void TakeTurn();
+  // True if the loop's thread, which sleeps, has nothing to do after that turn.
+  bool MaySleepOn();
+  void Wake() const;
   bool RunTasks();
   bool RunTimers(MonotonicTime now);
   // Yields after a turn without `progress`, or says that the loop may sleep.
   bool YieldOrSleep(bool progress, uint64_t now_ns);
   bool PollDescriptors(bool may_sleep);
-  int TimeoutMs() const;
+  int TimeoutMs(MonotonicTime when) const;
   void ClearWake() const;
 
   const Clock* const clock_;
   const std::string failpoint_;
   const UniqueFd epoll_;
-  // An eventfd: written by Post if the loop sleeps.
+  // An eventfd: written to by whoever wakes the loop.
   const UniqueFd wake_;
   std::atomic<pthread_t> thread_;
 
   Mutex mutex_;
   std::deque<std::function<void()>> posted_ ABSL_GUARDED_BY(mutex_);
   bool sleeping_ ABSL_GUARDED_BY(mutex_) = false;
+  // Another thread has the turn; the loop's own sleeps, or waits for its end.
+  bool lent_ ABSL_GUARDED_BY(mutex_) = false;
+  CondVar given_back_;
 
-  // Of the loop's thread. `running_` are tasks taken out of `posted_`.
+  // Of who has the turn. `running_` are tasks taken out of `posted_`.
   std::deque<std::function<void()>> running_;
   std::multimap<MonotonicTime, std::function<void()>> timers_;
   std::unordered_map<WatchId, Watched> watches_;
   WatchId last_watch_ = 0;
+  MonotonicTime sleeps_until_ = absl::InfinitePast();
   Poller* poller_ = nullptr;
   Spin spin_{0};
   bool waiting_ = false;  // the last turn found nothing

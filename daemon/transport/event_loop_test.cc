@@ -1,5 +1,7 @@
 #include "daemon/transport/event_loop.h"
 
+#include <pthread.h>
+#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
@@ -7,8 +9,11 @@
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/failpoint.h"
@@ -241,6 +246,122 @@ TEST_CASE("a loop whose poller sleeps does not spin") {
   loop->Run();
   CHECK(poller.polls < 10);
   CHECK(poller.sleeps == 0);
+}
+
+// Runs `task` in the calling thread, in the turn of a loop that sleeps; as soon as it does.
+void RunInLentTurn(EventLoop* loop, const std::function<void()>& task) {
+  bool here = false;
+  while (!here) {
+    std::atomic<bool> ran{false};
+    const pthread_t self = pthread_self();
+    loop->PostOrRun([&] {
+      here = pthread_equal(self, pthread_self()) != 0;
+      if (here) task();
+      ran = true;
+    });
+    while (!ran) sched_yield();
+  }
+}
+
+TEST_CASE("a loop that sleeps lends its turn to who posts") {
+  Loop loop;
+  const Thread runner("runner", [&] { loop->Run(); });
+  bool current = false;
+  RunInLentTurn(loop.loop.get(), [&] {
+    current = loop->IsCurrent();
+    // Within a turn it is posted, as ever.
+    loop->PostOrRun([&] { current = false; });
+    CHECK(current);
+  });
+  CHECK_FALSE(current);
+  CHECK_FALSE(loop->IsCurrent());
+  loop->Stop();
+}
+
+TEST_CASE("PostOrRun: one task at a time, each thread's in order, and none is left") {
+  Loop loop;
+  constexpr int kThreads = 4;
+  constexpr int kTasks = 5000;
+  // Not guarded: ThreadSanitizer would see two turns at once.
+  std::vector<std::pair<int, int>> seen;
+  {
+    std::vector<std::unique_ptr<Thread>> threads;
+    std::atomic<int> running{kThreads};
+    for (int t = 0; t < kThreads; ++t) {
+      threads.push_back(std::make_unique<Thread>("poster", [&, t] {
+        for (int i = 0; i < kTasks; ++i) {
+          const auto task = [&seen, t, i] { seen.emplace_back(t, i); };
+          // Now and then a pause, so that the loop sleeps.
+          if (i % 16 == 0) {
+            RunInLentTurn(loop.loop.get(), task);
+          } else {
+            loop->PostOrRun(task);
+          }
+        }
+        if (--running == 0) loop->Stop();
+      }));
+    }
+    loop->Run();
+  }
+  REQUIRE(seen.size() == size_t{kThreads} * kTasks);
+  std::vector<int> next(kThreads);
+  bool ordered = true;
+  for (const auto& [thread, number] : seen) ordered &= number == next[thread]++;
+  CHECK(ordered);
+}
+
+TEST_CASE("a timer set in a lent turn wakes the loop in time") {
+  Loop loop;
+  loop->PostAt(loop.clock.Now() + absl::Hours(1), [] {});
+  const Thread runner("runner", [&] { loop->Run(); });
+  RunInLentTurn(loop.loop.get(), [&] {
+    loop->PostAt(loop.clock.Now() + absl::Milliseconds(5), [&] { loop->Stop(); });
+  });
+}
+
+TEST_CASE("what becomes ready in a lent turn waits for its end") {
+  Loop loop;
+  const UniqueFd event = Event(0);
+  bool in_turn = false;
+  WatchId watch = 0;
+  watch = *loop->Watch(event.get(), EPOLLIN, [&](uint32_t) {
+    CHECK_FALSE(in_turn);
+    loop->Unwatch(watch);
+    loop->Stop();
+  });
+  const Thread runner("runner", [&] { loop->Run(); });
+  RunInLentTurn(loop.loop.get(), [&] {
+    in_turn = true;
+    const uint64_t one = 1;
+    CHECK(write(event.get(), &one, sizeof(one)) == sizeof(one));
+    for (int i = 0; i < 1000; ++i) sched_yield();
+    in_turn = false;
+  });
+}
+
+TEST_CASE("Stop in a lent turn ends Run") {
+  Loop loop;
+  const Thread runner("runner", [&] { loop->Run(); });
+  RunInLentTurn(loop.loop.get(), [&] { loop->Stop(); });
+}
+
+TEST_CASE("a lent turn that gives the poller work wakes the loop") {
+  Loop loop;
+  BusyPoller poller;
+  poller.awake = false;
+  poller.polls = 1;
+  loop->SetPoller(&poller);
+  const Thread runner("runner", [&] { loop->Run(); });
+  int64_t polls = 0;
+  RunInLentTurn(loop.loop.get(), [&] {
+    polls = poller.polls;
+    poller.awake = true;
+    poller.stays_awake_until = poller.polls + 10;
+  });
+  RunInLentTurn(loop.loop.get(), [&] {
+    CHECK(poller.polls > polls + 10);
+    loop->Stop();
+  });
 }
 
 TEST_CASE("the loop belongs to its maker, then to whoever runs it") {

@@ -80,8 +80,9 @@ void StreamLane::OnReadDone(bool ok) {
     full = inbox_.size() >= kInboxMax;
     reading_paused_ = full;
   }
-  if (post) services_->loop->Post([self = shared_from_this()] { self->HandleInbox(); });
+  // Before the inbox is handled, which may be done here, and take as long as an operation does.
   if (!full) StartReadUnlessEnding();
+  if (post) services_->loop->PostOrRun([self = shared_from_this()] { self->HandleInbox(); });
 }
 
 void StreamLane::HandleInbox() {

@@ -1,6 +1,7 @@
 // The gRPC lane: one Attach stream. Works in, completions out.
 //
 //   gRPC threads:  OnReadDone ──inbox──► (one task) ──► control loop: Core::Submit
+//                  (if that sleeps, in its turn: no other thread has to wake up)
 //   control loop:  Deliver ──outbox──► one write at a time, each with all that has come up
 //
 // One state machine for the call's life:
