@@ -1,11 +1,17 @@
 #include "base/worker_pool.h"
 
+#include <sched.h>
+
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <fstream>
 #include <latch>
+#include <map>
 #include <memory>
+#include <mutex>
+#include <set>
 #include <string>
+#include <vector>
 
 namespace tutti {
 namespace {
@@ -63,6 +69,46 @@ TEST_CASE("Post does not run the task itself") {
   }
   CHECK(runner != caller);
   CHECK(runner != std::thread::id());
+}
+
+// On which the calling thread may run.
+std::set<int> Processors() {
+  cpu_set_t allowed;
+  REQUIRE(sched_getaffinity(0, sizeof(allowed), &allowed) == 0);
+  std::set<int> found;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (CPU_ISSET(cpu, &allowed)) found.insert(cpu);
+  }
+  return found;
+}
+
+TEST_CASE("Threads divide the processors among them, if there are enough") {
+  const std::set<int> all = Processors();
+  for (const size_t threads : {size_t{1}, all.size(), all.size() + 1}) {
+    std::vector<std::set<int>> shares;
+    std::mutex mutex;
+    {
+      // Nobody passes until all threads are there.
+      std::latch met(static_cast<std::ptrdiff_t>(threads));
+      WorkerPool pool("test", threads);
+      for (size_t i = 0; i < threads; ++i) {
+        pool.Post([&] {
+          const std::set<int> share = Processors();
+          met.arrive_and_wait();
+          const std::lock_guard lock(mutex);
+          shares.push_back(share);
+        });
+      }
+    }
+    std::map<int, size_t> users;
+    for (const std::set<int>& share : shares) {
+      for (const int processor : share) ++users[processor];
+    }
+    CHECK(users.size() == all.size());
+    for (const auto& [processor, count] : users) {
+      CHECK(count == (threads > all.size() ? threads : 1));
+    }
+  }
 }
 
 TEST_CASE("Threads carry their name, cut to what the kernel holds") {

@@ -111,6 +111,8 @@ class _Rank:
             allreduce()
         for _ in range(samples):
             if cold:
+                # As serve.cc does: not before all have seen the end of the last sample.
+                self._barrier.wait()
                 self._barrier.evict(self._buffer.array)
             self._barrier.wait()
             start = time.perf_counter_ns()
