@@ -33,7 +33,8 @@ namespace tutti {
 // Keeps the signals that Daemon handles from every thread made after this: main's first line.
 void BlockSignals();
 
-// As many descriptors as we may have: two per session, and the default of 1024 is soon gone.
+// As many descriptors as we may have: three per session (its socket, process and doorbell), and the
+// default of 1024 is soon gone.
 void RaiseFileLimit();
 
 class Daemon {

@@ -58,7 +58,7 @@ struct RingHeader {
   uint32_t reserved = 0;
 };
 
-// More than a session may have in flight by default is never of use.
+// More than a session may have in flight is never of use: by default that is a quarter of this.
 inline constexpr uint32_t kRingEntriesMax = 4096;
 inline constexpr uint32_t kRingEntries = 1024;
 

@@ -18,7 +18,8 @@
 namespace tutti {
 namespace {
 
-// A task of the core takes microseconds, so a turn stays well below a millisecond.
+// A task of the core takes microseconds, but for those that run an operation: up to a millisecond,
+// if it touches inline_bytes_max.
 constexpr size_t kTasksPerTurn = 256;
 constexpr size_t kTimersPerTurn = 256;
 constexpr size_t kEventsPerTurn = 64;

@@ -84,7 +84,7 @@ void Misbehave(Random* random, RingPeer* peer) {
       *peer->Index(kRingSubmissionTail) += Draw(random, 20);
       break;
     case 3:
-      *peer->Index(kRingCompletionHead) += Draw(random, 20);
+      *peer->Index(kRingCompletionHead) += Draw(random, 20) - Draw(random, 20);
       break;
     case 4:
       *peer->Index(kRingClientSleeps) = Odd(random);
