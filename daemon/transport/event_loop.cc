@@ -112,9 +112,9 @@ void EventLoop::TakeTurn() {
     const bool may_sleep = MaySleepOn();
     MutexLock lock(&mutex_);
     // Posted meanwhile: nobody else was woken for it.
-    if (may_sleep && !posted_.empty() && turn < kTurnsLent) continue;
-    sleeping_ = may_sleep && posted_.empty();
-    if (!sleeping_) Wake();
+    if (may_sleep && !posted_.empty() && !wanted_back_ && turn < kTurnsLent) continue;
+    sleeping_ = may_sleep && posted_.empty() && !wanted_back_;
+    if (!sleeping_ && !wanted_back_) Wake();
     thread_ = owner;
     lent_ = false;
     given_back_.Signal();
@@ -262,7 +262,9 @@ bool EventLoop::PollDescriptors(bool may_sleep) {
   TUTTI_CHECK(count >= 0 || errno == EINTR);
   {
     MutexLock lock(&mutex_);
+    wanted_back_ = true;
     while (lent_) given_back_.Wait(&mutex_);
+    wanted_back_ = false;
     sleeping_ = false;
   }
   for (int i = 0; i < count; ++i) {

@@ -98,8 +98,9 @@ class EventLoop final : public SequencedTaskRunner, public FdWatcher {
   Mutex mutex_;
   std::deque<std::function<void()>> posted_ ABSL_GUARDED_BY(mutex_);
   bool sleeping_ ABSL_GUARDED_BY(mutex_) = false;
-  // Another thread has the turn; the loop's own sleeps, or waits for its end.
+  // Another thread has the turn; the loop's own sleeps, or wants it back and waits.
   bool lent_ ABSL_GUARDED_BY(mutex_) = false;
+  bool wanted_back_ ABSL_GUARDED_BY(mutex_) = false;
   CondVar given_back_;
 
   // Of who has the turn. `running_` are tasks taken out of `posted_`.

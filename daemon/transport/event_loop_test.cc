@@ -339,6 +339,29 @@ TEST_CASE("what becomes ready in a lent turn waits for its end") {
   });
 }
 
+TEST_CASE("lent turns do not keep the loop from what is due") {
+  Loop loop;
+  std::atomic<bool> over{false};
+  std::vector<std::unique_ptr<Thread>> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.push_back(std::make_unique<Thread>("poster", [&] {
+      while (!over) loop->PostOrRun([] {});
+    }));
+  }
+  int timers = 0;
+  std::function<void()> again = [&] {
+    if (++timers == 100) {
+      over = true;
+      return loop->Stop();
+    }
+    loop->PostAt(loop.clock.Now() + absl::Milliseconds(1), again);
+  };
+  loop->PostAt(loop.clock.Now(), again);
+  loop->Run();
+  threads.clear();
+  CHECK(timers == 100);
+}
+
 TEST_CASE("Stop in a lent turn ends Run") {
   Loop loop;
   const Thread runner("runner", [&] { loop->Run(); });
