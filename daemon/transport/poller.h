@@ -10,8 +10,8 @@ class Poller {
  public:
   virtual ~Poller() = default;
 
-  // Does what there is to do, for a fraction of a millisecond or one operation more. Returns whether
-  // there was anything. `now_ns` is CLOCK_MONOTONIC.
+  // Does what there is to do, for a fraction of a millisecond or one operation more. Returns
+  // whether there was anything. `now_ns` is CLOCK_MONOTONIC.
   virtual bool Poll(uint64_t now_ns) = 0;
 
   // False: nothing will come unless a descriptor that is watched becomes ready, or a task runs.
