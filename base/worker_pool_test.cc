@@ -71,10 +71,11 @@ TEST_CASE("Post does not run the task itself") {
   CHECK(runner != std::thread::id());
 }
 
-// On which the calling thread may run.
+// On which the calling thread may run; none if the kernel does not tell. Catch cannot assert that
+// here: its assertions are the main thread's.
 std::set<int> Processors() {
   cpu_set_t allowed;
-  REQUIRE(sched_getaffinity(0, sizeof(allowed), &allowed) == 0);
+  if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return {};
   std::set<int> found;
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
     if (CPU_ISSET(cpu, &allowed)) found.insert(cpu);
@@ -84,6 +85,7 @@ std::set<int> Processors() {
 
 TEST_CASE("Threads divide the processors among them, if there are enough") {
   const std::set<int> all = Processors();
+  REQUIRE(!all.empty());
   for (const size_t threads : {size_t{1}, all.size(), all.size() + 1}) {
     std::vector<std::set<int>> shares;
     std::mutex mutex;

@@ -83,8 +83,13 @@ def test_rows_of_one_tensor_are_copied_as_one(
 ) -> None:
     array = np.arange(24).reshape(6, 4)
     copies = []
-    copyto = np.copyto
-    monkeypatch.setattr(np, "copyto", lambda *given: (copies.append(given), copyto(*given)))
+    view = Block.view
+
+    def counted(*given: Any) -> Any:
+        copies.append(given)
+        return view(*given)
+
+    monkeypatch.setattr(Block, "view", counted)
     bound = bind(rows_of(array, 1, 0, 3, 2), [], pool, 0)
     assert len(copies) == 1
     start = bound.inputs[0][1]
@@ -98,7 +103,7 @@ def test_what_is_only_written_is_not_copied_in(
 ) -> None:
     array = np.zeros(10)
     with monkeypatch.context() as patch:
-        patch.setattr(np, "copyto", None)
+        patch.setattr(Block, "view", None)
         bound = bind([], parts_of(array), pool, 0)
     bytes_at(pool, bound.outputs[0])[:] = 1
     bound.finish(True)
@@ -263,12 +268,12 @@ def test_a_failed_copy_gives_the_block_back(
 
     array = np.zeros(10)
     with monkeypatch.context() as patch:
-        patch.setattr(np, "copyto", fail)
+        patch.setattr(Block, "view", fail)
         with pytest.raises(MemoryError):
             bind(parts_of(array), [], pool, 0)
     bound = bind([], parts_of(array), pool, 0)
     with monkeypatch.context() as patch:
-        patch.setattr(np, "copyto", fail)
+        patch.setattr(Block, "view", fail)
         with pytest.raises(MemoryError):
             bound.finish(True)
     assert pool.freed == len(pool.taken) == 2
@@ -282,14 +287,14 @@ def test_ctrl_c_while_copying(pool: CountingPool, monkeypatch: pytest.MonkeyPatc
 
     array = np.zeros(10)
     with monkeypatch.context() as patch:
-        patch.setattr(np, "copyto", interrupt)
+        patch.setattr(Block, "view", interrupt)
         with pytest.raises(KeyboardInterrupt):
             bind(parts_of(array), [], pool, 0)
     assert pool.freed == 1
     bound = bind([], parts_of(array), pool, 0)
     bytes_at(pool, bound.outputs[0])[:] = 1
     with monkeypatch.context() as patch:
-        patch.setattr(np, "copyto", interrupt)
+        patch.setattr(Block, "view", interrupt)
         with pytest.raises(KeyboardInterrupt):
             bound.finish(True)
     assert pool.freed == 1
@@ -297,6 +302,31 @@ def test_ctrl_c_while_copying(pool: CountingPool, monkeypatch: pytest.MonkeyPatc
         bound.finish(True)
         assert pool.freed == 2
     assert array.tobytes() == b"\1" * 80
+
+
+def test_a_signal_handler_while_copying(
+    pool: CountingPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends the work, and the block is another's then: the interrupted one copies no more."""
+    arrays = [np.zeros(10), np.zeros(10)]
+    bound = bind([], parts_of(*arrays), pool, 0)
+    for span in bound.outputs:
+        bytes_at(pool, span)[:] = 1
+    view = Block.view
+
+    def interrupted(*given: Any) -> Any:
+        monkeypatch.undo()
+        staged = view(*given)
+        bound.finish(True)
+        assert pool.freed == 1
+        for span in bound.outputs:
+            bytes_at(pool, span)[:] = 2
+        return staged
+
+    monkeypatch.setattr(Block, "view", interrupted)
+    bound.finish(True)
+    assert pool.freed == 1
+    assert [array.tobytes() for array in arrays] == [b"\1" * 80] * 2
 
 
 def test_a_block_is_given_back_once(pool: CountingPool) -> None:

@@ -26,12 +26,17 @@ from tutti.arena import Block, Pool
 PACKAGE = str(Path(tutti.__file__).parent)
 
 
-class Interrupter:
-    """Raises KeyboardInterrupt in this thread, at the `at`-th place in the package."""
+def raise_interrupt() -> None:
+    raise KeyboardInterrupt
 
-    def __init__(self, at: int) -> None:
+
+class Interrupter:
+    """Calls `handler` in this thread, once, at the `at`-th place in the package."""
+
+    def __init__(self, at: int, handler: Callable[[], None] = raise_interrupt) -> None:
         self.left = at
         self.place = ""
+        self.handler = handler
 
     def __enter__(self) -> Interrupter:
         sys.setprofile(self._profile)
@@ -47,7 +52,7 @@ class Interrupter:
         if self.left < 0:
             sys.setprofile(None)
             self.place = f"{frame.f_code.co_filename}:{frame.f_lineno} ({event} {what})"
-            raise KeyboardInterrupt
+            self.handler()
 
 
 def interrupt_everywhere(body: Callable[[], Any], check: Callable[[], None]) -> int:

@@ -84,12 +84,12 @@ def test_round_and_round(entries: int) -> None:
             assert int.from_bytes(entry[8:16], "little") == taken * 7
             daemon.set_word(SUBMISSION_HEAD, taken)
             ring.complete(taken, taken, 0, 0)
-        for _ in range(generator.randrange(ring.completions.ready() + 1)):
+        for _ in range(generator.randrange(daemon.word(COMPLETION_TAIL) - completed + 1)):
             completed += 1
             assert not ring.completions.is_empty()
             assert ring.completions.peek() == (completed, completed, None)
             ring.completions.take(completed)
-            assert daemon.word(COMPLETION_HEAD) == completed
+            assert daemon.word(COMPLETION_HEAD) == ring.completions.taken == completed
 
 
 def test_as_many_as_may_be_in_flight(ring: Ring) -> None:
@@ -113,7 +113,8 @@ def test_what_was_not_taken_is_seen_again(ring: Ring) -> None:
     ring.completions.take(1)
     ring.completions.take(1)
     assert ring.completions.peek() == (2, 8, None), "to take it twice takes no other"
-    assert ring.completions.ready() == 1
+    ring.completions.take(2)
+    assert ring.completions.peek() is None
 
 
 class TestFailures:
@@ -157,7 +158,7 @@ class TestBroken:
         ring.daemon.set_word(COMPLETION_TAIL, tail)
         assert not ring.completions.is_empty()
         with pytest.raises(tutti.CollectiveError, match="of which 0 were taken") as caught:
-            ring.completions.ready()
+            ring.completions.peek()
         assert caught.value.cause is tutti.Cause.PROTOCOL
 
     def test_completions_that_go_back(self, ring: Ring) -> None:
@@ -166,7 +167,7 @@ class TestBroken:
             ring.completions.take(serial)
         ring.daemon.set_word(COMPLETION_TAIL, 1)
         with pytest.raises(tutti.CollectiveError, match="1 completions, of which 2"):
-            ring.completions.ready()
+            ring.completions.peek()
 
     @pytest.mark.parametrize("serial", [0, 2, 3, 2**64 - 1])
     def test_serials(self, ring: Ring, serial: int) -> None:

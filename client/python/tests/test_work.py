@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import threading
 import weakref
 
 import numpy as np
 import pytest
-from fake_daemon import FakeDaemon
+from fake_daemon import FakeDaemon, wait_until
 from test_client import pending
 
 import tutti
@@ -31,6 +32,23 @@ def test_wait_only_stops_waiting(single: tutti.Group, daemon: FakeDaemon) -> Non
     assert work.done()
     assert work.exception() is None
     assert "done" in repr(work)
+
+
+@pytest.mark.parametrize("timeout", [3e6, math.inf])
+def test_long_waits(single: tutti.Group, daemon: FakeDaemon, timeout: float) -> None:
+    """Longer than system calls take, of a work whose deadline is not known."""
+    work = pending(single, daemon)
+    work._timeout_s = None
+    ended = threading.Event()
+
+    def wait() -> None:
+        work.wait(timeout)
+        ended.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    wait_until(lambda: len(work._wakers) == 1)
+    daemon.release()
+    assert ended.wait(10)
 
 
 def test_results_arrive_with_the_completion(single: tutti.Group, daemon: FakeDaemon) -> None:

@@ -22,7 +22,7 @@ class Doorbell:
     def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd)
         self._socket.setblocking(False)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may ring as well
         self._nudge = Nudge()
         self.hung_up = False  # the daemon has: nothing will come
 
@@ -45,7 +45,7 @@ class Doorbell:
         except OSError:
             self.hung_up = True
 
-    def wait(self, timeout_s: float | None) -> None:
+    def wait(self, timeout_s: float) -> None:
         """Returns after a ring, a hang-up or a `wake`, or after that time. One thread at a time.
 
         After a hang-up it waits for `wake` only.
@@ -54,7 +54,7 @@ class Doorbell:
         poll.register(self._nudge, select.POLLIN)
         if not self.hung_up:
             poll.register(self._socket, select.POLLIN)
-        poll.poll(None if timeout_s is None else math.ceil(timeout_s * 1000))
+        poll.poll(math.ceil(timeout_s * 1000))
         self._nudge.take()
 
     def wake(self) -> None:

@@ -12,8 +12,10 @@ from typing import Any, Protocol, TypeAlias
 
 from tutti import _wire
 from tutti.binding import Bound
-from tutti.errors import CollectiveError, NodeLostError
+from tutti.errors import CollectiveError, LimitError
 
+# System calls don't take any timeout: poll's ends at 24 days.
+_WAIT_MAX_S = 600.0
 
 # What tutti.v1.Work says, but for its number: membership, kind, dtype, op, root, timeout_ms; and
 # the spans.
@@ -107,11 +109,11 @@ class Lane(Protocol):
         """In a child: closes what it must not hold."""
 
 
-def none_has_ended(patience_s: float | None) -> NodeLostError:
+def none_has_ended(in_flight_max: int) -> LimitError:
     """What `submit` raises if it has waited for so long."""
-    return NodeLostError(
-        f"none of the works in flight has ended for {patience_s or 0:g} s. "
-        "The daemon may be stopped (`tutti status`)"
+    return LimitError(
+        f"{in_flight_max} operations are in flight, and none has ended; works_in_flight_max is the "
+        "daemon's setting"
     )
 
 
@@ -120,6 +122,8 @@ def deadline_of(timeout_s: float | None) -> float | None:
     return None if timeout_s is None else time.monotonic() + timeout_s
 
 
-def left_until(deadline: float | None) -> float | None:
-    """Seconds, not less than 0."""
-    return None if deadline is None else max(0.0, deadline - time.monotonic())
+def left_until(deadline: float | None) -> float:
+    """How many seconds to wait before the next look: 0 only if the deadline has come."""
+    if deadline is None:
+        return _WAIT_MAX_S
+    return min(max(0.0, deadline - time.monotonic()), _WAIT_MAX_S)

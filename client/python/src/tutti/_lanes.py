@@ -44,9 +44,11 @@ def make_ring(session: Session, memory: Memory) -> RingLane:
     try:
         reply, fd = session.request(_REQUEST_TIMEOUT_S, create_ring=create)
         if fd is None or reply.ring_created.last_received:
+            if fd is not None:
+                os.close(fd)
             raise CollectiveError("the daemon sent a ring that is of no use", cause=Cause.PROTOCOL)
     except BaseException:
-        memory.release(arena.number)
+        memory.give_back(arena.number)
         raise
     return RingLane(
         (_ring.Submissions(region, entries), _ring.Completions(region, entries)),

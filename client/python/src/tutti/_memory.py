@@ -56,10 +56,14 @@ class Memory:
             self._session.request(_MAP_TIMEOUT_S, arena_mapped=mapped)
             return arena
         except BaseException:
-            self.release(number)
+            self.give_back(number)
             raise
         finally:
             os.close(fd)
+
+    def give_back(self, number: int) -> None:
+        """As `release`, but waits for nothing: the daemon may have stopped."""
+        self._session.post(release_arena=_wire.session.ReleaseArena(arena=number))
 
     def release(self, number: int) -> None:
         """Gives an arena back to the daemon. Works in flight that name it complete first."""

@@ -12,8 +12,9 @@ class Nudge:
 
     def __init__(self) -> None:
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        # Not while another thread closes it, and something else gets its number.
-        self._lock = threading.Lock()
+        # Not while another thread closes it, and something else gets its number. A signal handler
+        # may come between.
+        self._lock = threading.RLock()
 
     def fileno(self) -> int:
         """Readable from `give` to `take`."""

@@ -44,7 +44,9 @@ _CLIENT_SLEEPS = 0x0180 // 4
 
 def is_supported() -> bool:
     """The order in which other machines' memory shows stores is not the one this relies on."""
-    return platform.machine() in ("x86_64", "AMD64") and sys.byteorder == "little"
+    # And a word must be one store: an interpreter of 32 bits makes two of it.
+    wide = sys.maxsize > 1 << 32
+    return platform.machine() in ("x86_64", "AMD64") and sys.byteorder == "little" and wide
 
 
 def entries_for(works_in_flight_max: int) -> int:
@@ -68,8 +70,14 @@ def format_region(memory: memoryview, entries: int) -> None:
     _HEADER.pack_into(memory, 0, MAGIC, entries, *sizes, 0)
 
 
-def _broken(message: str) -> CollectiveError:
-    return CollectiveError(f"the ring is broken: {message}", cause=Cause.PROTOCOL)
+class RingBroken(CollectiveError):
+    """The daemon has broken the protocol. Apart from what a signal handler raises anywhere."""
+
+    default_cause = Cause.PROTOCOL
+
+
+def _broken(message: str) -> RingBroken:
+    return RingBroken(f"the ring is broken: {message}")
 
 
 class Submissions:
@@ -94,7 +102,7 @@ class Submissions:
     def number_of_next(self, in_flight_max: int) -> int:
         """The number of the work that `put` puts next; 0 if so many works are in flight.
 
-        Raises CollectiveError if the daemon has broken the ring.
+        Raises RingBroken if the daemon has broken the ring.
         """
         words = self._words
         tail = words[_SUBMISSION_TAIL]
@@ -127,33 +135,34 @@ class Completions:
         self._flags = memory[:_ENTRIES_BEGIN].cast("I")
         self._begin = _ENTRIES_BEGIN + entries * _SUBMISSION.size
         self._failures = self._begin + entries * _COMPLETION.size
-        self._fence = threading.Lock()
 
     def is_empty(self) -> bool:
         """Without being the one who takes: a hint."""
         words = self._words
         return words[_COMPLETION_HEAD] == words[_COMPLETION_TAIL]
 
-    def ready(self) -> int:
-        """How many completions are there. Raises CollectiveError if there can't be."""
+    @property
+    def taken(self) -> int:
+        """How many were taken so far."""
+        return self._words[_COMPLETION_HEAD]
+
+    def peek(self) -> tuple[int, int, bytes | None] | None:
+        """The oldest completion, which stays there: its serial, the work's number, and either a
+        serialised tutti.v1.Failure or None. None if there is no completion.
+
+        Raises RingBroken; also, once in a while, if a signal handler has `taken` it meanwhile.
+        """
         words = self._words
         head = words[_COMPLETION_HEAD]
         ready = words[_COMPLETION_TAIL] - head
-        if not 0 <= ready <= self._entries:
+        if ready == 0:
+            return None
+        if not 0 < ready <= self._entries:
             raise _broken(f"{head + ready} completions, of which {head} were taken")
-        return ready
-
-    def peek(self) -> tuple[int, int, bytes | None]:
-        """The oldest completion, which stays there: its serial, the work's number, and either a
-        serialised tutti.v1.Failure or None. REQUIRES: there is one.
-
-        Raises CollectiveError if the daemon has broken the ring.
-        """
-        head = self._words[_COMPLETION_HEAD]
         at = self._begin + (head & (self._entries - 1)) * _COMPLETION.size
         serial, number, failure, size = _COMPLETION.unpack_from(self._memory, at)
         if serial != head + 1:
-            raise CollectiveError(f"completion {serial} follows {head}", cause=Cause.PROTOCOL)
+            raise RingBroken(f"completion {serial} follows {head}")
         if not failure:
             return serial, number, None
         if failure > FAILURE_SLOTS or size > FAILURE_BYTES:
@@ -169,7 +178,8 @@ class Completions:
 
     def fence(self) -> None:
         """What was stored before is seen by all before anything is loaded after it."""
-        with self._fence:
+        # A new one: a signal handler that comes between passes here as well.
+        with threading.Lock():
             pass
 
     def sleep(self, sleeps: bool) -> None:

@@ -18,13 +18,14 @@ from typing import Any
 
 from tutti import _exit, _wire
 from tutti._doorbell import Doorbell
-from tutti._lane import Completable, Request, deadline_of, none_has_ended
-from tutti._ring import Completions, Submissions
+from tutti._lane import Completable, Request, deadline_of, left_until, none_has_ended
+from tutti._reentry import cannot_submit, cannot_wait, is_held
+from tutti._ring import Completions, RingBroken, Submissions
 from tutti._sleepers import Sleepers
 from tutti._spin import Spin
 from tutti.arena import Pool
 from tutti.binding import Bound, Span
-from tutti.errors import Cause, CollectiveError, NodeLostError, error_of
+from tutti.errors import CollectiveError, NodeLostError, error_of
 
 # isort: split
 from google.protobuf.message import DecodeError
@@ -74,7 +75,7 @@ class RingLane:
         self._sleepers = Sleepers(doorbell, self._completions.sleep, self._take)
         self.on_broken: Callable[[CollectiveError], None] = lambda error: None
         self.nudge: Callable[[], None] = lambda: None
-        self._submitting = threading.Lock()
+        self._submitting = threading.RLock()
         # Of one who takes. A signal handler or destructor that runs meanwhile may take as well.
         self._taking = threading.RLock()
         self._pending: dict[int, Completable] = {}
@@ -91,18 +92,28 @@ class RingLane:
     # --- Works go in ---
 
     def submit(self, request: Request, work: Completable, patience_s: float | None = None) -> None:
+        if is_held(self._submitting):
+            raise cannot_submit()
         fields = self._fields(request)
         deadline = None
         while not self._try_submit(fields, work):
             deadline = deadline or deadline_of(patience_s)
             self._yield_and_sleep(self._room, deadline)
-            if not self._room._ended:
-                raise none_has_ended(patience_s)
+            # Another thread may have been faster where there was room.
+            if left_until(deadline) == 0 and not self._room._ended:
+                raise none_has_ended(self._in_flight_max)
         if not self._attended:
-            self._attended = True
-            self.nudge()
+            self._have_it_attended()
         if self._end is not None:
             self._take()  # which ends this one too, if it came too late for `close`
+
+    def _have_it_attended(self) -> None:
+        try:
+            self._attended = True
+            self.nudge()
+        except BaseException:
+            self.nudge()  # Ctrl-C may have come before it
+            raise
 
     def has_taken(self, work: Completable) -> bool:
         last = self._submissions.last_number
@@ -150,7 +161,7 @@ class RingLane:
             if submissions.must_ring():
                 self._doorbell.ring()
             return True
-        except CollectiveError as error:
+        except RingBroken as error:
             self._break(error)
             raise
         except BaseException:
@@ -184,6 +195,9 @@ class RingLane:
 
     def _yield_and_sleep(self, awaited: Completable | _Room, deadline: float | None) -> None:
         if not self._spin.run(partial(self._look, awaited)):
+            # In a signal handler these may be held, and somebody else needed who waits for them.
+            if is_held(self._submitting) or is_held(self._taking):
+                raise cannot_wait()
             self._sleepers.sleep(awaited, deadline)
 
     def _look(self, awaited: Completable | _Room) -> bool:
@@ -198,17 +212,27 @@ class RingLane:
         interrupted, the next one to take goes on.
         """
         with self._taking:
-            try:
-                for _ in range(0 if self._broken else self._completions.ready()):
-                    self._take_one()
-            except CollectiveError as error:
-                self._break(error)
+            while not (self._broken or self._completions.is_empty()):
+                self._take_one()
+            # Also for one who was interrupted before it came here.
+            if self._room._wakers and self._room._ended:
+                self._wake_submitters()
             if self._end is not None:
                 self._fail_pending()
 
     def _take_one(self) -> None:
-        serial, number, failure = self._completions.peek()
-        error = None if failure is None else _parse(failure)
+        taken = self._completions.taken
+        try:
+            entry = self._completions.peek()
+            if entry is None:
+                return
+            serial, number, failure = entry
+            error = None if failure is None else _parse(failure)
+        except RingBroken as broken:
+            # If a signal handler has taken it meanwhile, what was read means nothing.
+            if self._completions.taken == taken:
+                self._break(broken)
+            return
         work = self._pending.get(number)
         if work is not None:
             work._complete(error)
@@ -217,8 +241,6 @@ class RingLane:
             self._completions.take(serial)
         else:
             self._take_failure(serial)
-        if self._room._wakers:
-            self._wake_submitters()
 
     def _take_failure(self, serial: int) -> None:
         """The daemon may be waiting for the slot."""
@@ -271,6 +293,7 @@ class RingLane:
 
     def forked(self) -> None:
         self._doorbell.forked()
+        self._sleepers.forked()
 
     def _break(self, error: CollectiveError) -> None:
         """The daemon has broken the protocol."""
@@ -290,8 +313,8 @@ class RingLane:
 
 
 def _parse(failure: bytes) -> CollectiveError:
-    """Raises CollectiveError if it is illegible."""
+    """Raises RingBroken if it is illegible."""
     try:
         return error_of(_wire.types.Failure.FromString(failure))
     except DecodeError as error:
-        raise CollectiveError(f"an illegible failure: {error}", cause=Cause.PROTOCOL) from error
+        raise RingBroken(f"an illegible failure: {error}") from error

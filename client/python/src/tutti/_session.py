@@ -57,7 +57,7 @@ class Session:
         self.socket_dir = socket_dir
         self._on_lost = on_lost
         self._on_nudge = on_nudge
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may ask as well
         self._awaited: dict[int, _Reply] = {}
         self._ids = itertools.count(1)
         self._reason: CollectiveError | None = None  # why it ends, if we know
@@ -106,6 +106,12 @@ class Session:
         if waiting.message.HasField("failure"):
             raise error_of(waiting.message.failure)
         return waiting.message, waiting.fd
+
+    def post(self, **kind: Any) -> None:
+        """As `request`, but nobody learns of the reply. Never waits, and fails without a word."""
+        message = _wire.session.SessionRequest(request_id=next(self._ids), **kind)
+        with contextlib.suppress(OSError):
+            self._socket.send(message.SerializeToString(), socket.MSG_DONTWAIT)
 
     def close(self, reason: CollectiveError, goodbye: bool = True) -> None:
         """Ends the session and returns; `on_lost(reason)` follows on the session's thread.

@@ -6,7 +6,11 @@ wait for, or by the watcher when it leaves: then one of them is the next. An eve
 doorbell itself, as long as one of its coroutines waits. So whatever is waited for, somebody hears
 the doorbell; who hears it takes all there is, and to end a work wakes all who wait for it.
 
-A single Ctrl-C anywhere keeps it so: whoever is interrupted leaves, and takes once more.
+A single Ctrl-C anywhere keeps it so: whoever is interrupted leaves, and takes once more. A signal
+handler that waits in a thread that sleeps takes the watcher's place until it returns.
+
+As long as anybody sleeps the daemon rings for all completions, also for those that a thread which
+is awake takes first: one long wait costs the daemon a system call whenever it completes something.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from typing import Any
 
 from tutti._doorbell import Doorbell
 from tutti._lane import Awaited, left_until
+from tutti._reentry import cannot_wait, is_held
 
 
 class _Sleeper:
@@ -26,6 +31,9 @@ class _Sleeper:
 
     def __init__(self, sleepers: Sleepers) -> None:
         self._sleepers = sleepers
+        self.thread = threading.get_ident()
+        # The watcher before it, of the same thread, if this one is of a signal handler.
+        self.interrupted: _Sleeper | None = None
         self.bell: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def wake(self) -> None:
@@ -49,13 +57,15 @@ class Sleepers:
         self.watcher: _Sleeper | None = None
         self._tell = tell
         self._take = take
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._threads: list[_Sleeper] = []
         self._loops: dict[Any, set[object]] = {}
         self._ended = False
 
     def sleep(self, awaited: Awaited, deadline: float | None) -> None:
         """Returns when `awaited` has ended, or the deadline (time.monotonic) has come."""
+        if is_held(self._lock):
+            raise cannot_wait()
         me = _Sleeper(self)
         try:
             self._threads.append(me)
@@ -80,6 +90,8 @@ class Sleepers:
     def watch(self, loop: Any, token: object) -> None:
         """See Lane.watch."""
         with self._lock:
+            if self._ended:
+                return  # only a result can be still on its way, which does without us
             tokens = self._loops.setdefault(loop, set())
             tokens.add(token)
             self._tell(True)
@@ -103,14 +115,23 @@ class Sleepers:
             self._ended = True
             self._tell_and_close()
 
+    def forked(self) -> None:
+        """In a child: the ring is the parent's, and a thread that isn't may hold the lock."""
+        self._lock = threading.RLock()
+        self._tell = lambda sleeps: None
+        self._take = lambda: None
+
     def _may_watch(self, me: _Sleeper) -> bool:
         with self._lock:
-            if self.watcher is None:
+            watcher = self.watcher
+            is_free = watcher is None or (watcher is not me and watcher.thread == me.thread)
+            if is_free and not self._ended:
+                me.interrupted = watcher
                 self.watcher = me
                 self._tell(True)
             return self.watcher is me
 
-    def _watch(self, awaited: Awaited, left_s: float | None) -> None:
+    def _watch(self, awaited: Awaited, left_s: float) -> None:
         self._take()
         if not awaited._ended:
             self.doorbell.wait(left_s)
@@ -124,13 +145,16 @@ class Sleepers:
             self._threads.remove(me)
         with self._lock:
             if self.watcher is me:
-                self.watcher = None
+                self.watcher = me.interrupted
             self._tell_and_close()
+        if me.interrupted is not None:
+            self.doorbell.wake()  # what that one waits for may have ended meanwhile
         # It may have silenced the doorbell, and not looked why it was rung.
         self._take()
         if self.watcher is None:
             with contextlib.suppress(IndexError):
-                self._threads[0].bell.put(None)
+                # Not the first: that one's thread may be in a signal handler, which is the last.
+                self._threads[-1].bell.put(None)
 
     def _on_doorbell(self, loop: Any) -> None:
         """On the loop's thread."""

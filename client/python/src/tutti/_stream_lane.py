@@ -18,7 +18,8 @@ from functools import partial
 from typing import Any
 
 from tutti import _exit, _rpc, _wire
-from tutti._lane import Completable, Request, none_has_ended
+from tutti._lane import Completable, Request, deadline_of, left_until, none_has_ended
+from tutti._reentry import cannot_submit, cannot_wait, is_held
 from tutti.binding import Span
 from tutti.errors import Cause, CollectiveError, NodeLostError, error_of
 
@@ -84,8 +85,9 @@ class StreamLane:
         self._stub = stub
         self._no_ring = no_ring
         self._on_broken = on_broken
-        self._lock = threading.Lock()
-        self._slots = threading.Semaphore(in_flight_max)
+        self._in_flight_max = in_flight_max
+        self._lock = threading.RLock()
+        self._room = threading.Condition(self._lock)  # notified when one is in flight no more
         self._acknowledge_every = min(_ACKNOWLEDGE_EVERY_MAX, in_flight_max)
         self._pending: dict[int, _Pending] = {}
         self._ending: list[_Pending] = []  # being completed at this moment
@@ -112,10 +114,12 @@ class StreamLane:
             raise NodeLostError("the daemon takes no works")
 
     def submit(self, request: Request, work: Completable, patience_s: float | None = None) -> None:
-        if not self._slots.acquire(timeout=patience_s):
-            raise none_has_ended(patience_s)
+        if is_held(self._lock):
+            raise cannot_submit()
         message = _message_of(request)
         with self._lock:
+            if not self._room.wait_for(self._has_room, patience_s):
+                raise none_has_ended(self._in_flight_max)
             if self._end is None:
                 message.number = self._number + 1
                 envelope = _wire.client.AttachRequest(work=message)
@@ -124,13 +128,16 @@ class StreamLane:
                 if self._stream is not None:
                     self._stream.outbox.put(envelope)
                 return
-        self._slots.release()
         _exit.raise_copy(self._end)
 
     def has_taken(self, work: Completable) -> bool:
         with self._lock:
             taken = (*self._pending.values(), *self._ending)
             return any(pending.work is work for pending in taken)
+
+    def _has_room(self) -> bool:
+        in_flight = len(self._pending) + len(self._ending)
+        return self._end is not None or in_flight < self._in_flight_max
 
     @property
     def last_number(self) -> int:
@@ -140,13 +147,16 @@ class StreamLane:
         pass  # the lane's thread takes them
 
     def wait(self, work: Completable, timeout_s: float | None) -> bool:
+        if is_held(self._lock):
+            raise cannot_wait()
         woken: queue.SimpleQueue[None] = queue.SimpleQueue()
         wake = partial(woken.put, None)
         work._wakers.append(wake)
+        deadline = deadline_of(timeout_s)
         try:
-            if not work._ended:
+            while not work._ended and (left_s := left_until(deadline)) > 0:
                 with contextlib.suppress(queue.Empty):
-                    woken.get(timeout=timeout_s)
+                    woken.get(timeout=left_s)
         finally:
             work._wakers.remove(wake)
         return work._ended
@@ -198,6 +208,8 @@ class StreamLane:
     def _fail_pending(self) -> None:
         for number in list(self._pending):
             self._complete(number, self._end)
+        with self._lock:
+            self._room.notify_all()
         self._attached.set()
 
     def _complete(self, number: int, error: CollectiveError | None) -> None:
@@ -209,7 +221,7 @@ class StreamLane:
         pending.work._complete(error)
         with self._lock:
             self._ending.remove(pending)
-        self._slots.release()
+            self._room.notify_all()  # one of them may have been interrupted (Ctrl-C)
 
     def _run(self) -> None:
         give_up = time.monotonic() + _ATTACH_TIMEOUT_S

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tutti._reentry import cannot_allocate, is_held
 from tutti.errors import LimitError
 
 __all__ = ["Arena", "Block", "Pool", "size_class"]
@@ -81,8 +82,8 @@ class Pool:
 
     def __init__(self, make_arena: Callable[[int], Arena]) -> None:
         self._make_arena = make_arena
-        self._lock = threading.Lock()
-        self._grow_lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._grow_lock = threading.RLock()
         # Addresses, ascending, and their arenas. Replaced, never changed: read without the lock.
         self._table: tuple[list[int], list[Arena]] = ([], [])
         self._free: dict[int, list[Block]] = {}
@@ -100,11 +101,15 @@ class Pool:
         Fails as `make_arena` does, if the pool has to grow.
         """
         size = size_class(size_bytes)
+        if is_held(self._lock):
+            raise cannot_allocate()
         while True:
             with self._lock:
                 if (block := self._take(size)) is not None:
                     return block
                 table = self._table
+            if is_held(self._grow_lock):
+                raise cannot_allocate()
             with self._grow_lock:
                 # Another thread may have grown the pool while this one waited for its turn.
                 if self._table is table:
@@ -139,6 +144,8 @@ class Pool:
 
     def take_unused(self) -> list[Arena]:
         """Removes the arenas in which nothing is allocated. The caller gives them back."""
+        if is_held(self._lock):
+            raise cannot_allocate()
         with self._lock:
             self._merge()
             unused = [run.arena for run in self._runs if run.size == run.arena.size]

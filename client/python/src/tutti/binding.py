@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import TypeAlias
 
-import numpy as np
-
 from tutti.arena import ALIGNMENT, Arena, Block, Pool
 from tutti.tensors import BITS, Layout, Memory, check_writable
 
@@ -101,7 +99,8 @@ class Bound:
 
     def finish(self, success: bool) -> None:
         """Copies staged results back if there are any; gives the blocks back. Later calls do
-        nothing, but a call that is interrupted (Ctrl-C) may be made again, and does all of it.
+        nothing, but a call that is interrupted (Ctrl-C) may be made again, and does all of it; also
+        by a signal handler, after which the interrupted one does nothing.
 
         Not to be called with True by two threads at once.
         """
@@ -111,7 +110,7 @@ class Bound:
             if success and self._staged is not None:
                 for place in self._places:
                     if place.write and place.arena is None:
-                        _copy(place, self._staged, into_block=False)
+                        _copy_out(place, self._staged, self._blocks)
         except Exception:
             self._give_back()
             raise
@@ -154,7 +153,7 @@ def bind(inputs: Sequence[Part], outputs: Sequence[Part], pool: Pool, rank: int)
         if block is not None:
             for place in places:
                 if place.read and place.arena is None:
-                    _copy(place, block, into_block=True)
+                    _copy_in(place, block)
         spans = _spans(places_in, block)
         spans_out = spans if in_place else _spans(places_out, block)
         return Bound(spans, spans_out, places, pool, block)
@@ -257,14 +256,21 @@ def _allocate(places: Sequence[_Place], pool: Pool) -> Block | None:
     return pool.allocate(size_bytes) if size_bytes else None
 
 
-def _copy(place: _Place, block: Block, into_block: bool) -> None:
+def _copy_in(place: _Place, block: Block) -> None:
+    memory = place.part.memory
+    if memory.size_bytes:
+        block.view(memory.shape, BITS[memory.itemsize], place.offset)[...] = memory.bits()
+
+
+def _copy_out(place: _Place, block: Block, held: list[Block]) -> None:
+    """Does nothing if `held` is empty: a signal handler has done it, and given the block back."""
     memory = place.part.memory
     if memory.size_bytes:
         staged = block.view(memory.shape, BITS[memory.itemsize], place.offset)
-        if into_block:
-            np.copyto(staged, memory.bits())
-        else:
-            np.copyto(memory.bits(), staged)
+        users = memory.bits()
+        # No handler can come between the two: an assignment calls no Python.
+        if held:
+            users[...] = staged
 
 
 def _spans(places: Iterable[_Place], block: Block | None) -> list[Span]:

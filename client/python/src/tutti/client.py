@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -226,6 +227,7 @@ class _Connection:
         self.socket_dir = socket_dir
         self._channel: grpc.Channel | None = None
         self.lane: Lane | None = None
+        self._losing = threading.Lock()
         self.session = Session(socket_dir, namespace, label, self._on_lost, self._on_nudge)
         try:
             _exit.register(self)
@@ -295,8 +297,9 @@ class _Connection:
         return None if self.lane is None else self.lane.attend()
 
     def _on_lost(self, error: CollectiveError) -> None:
-        if self.lane is not None:
-            self.lane.close(error)
+        with self._losing:  # on the session's thread, and by the constructor
+            if self.lane is not None:
+                self.lane.close(error)
         if self._channel is not None:
             self._channel.close()
 

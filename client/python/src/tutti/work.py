@@ -74,6 +74,9 @@ class Work:
 
         `timeout` in seconds only ends the waiting, with TimeoutError: the operation goes on, and
         has its own deadline. Raises the operation's CollectiveError.
+
+        A signal handler that has interrupted Tutti may get a RuntimeError from this, as from any
+        operation: where it would wait for ever. Better it sets a flag.
         """
         if not self._ended:
             _fork.check()
@@ -127,15 +130,19 @@ class Work:
             if not self._lane.wait(self, max(0.0, timeout)):
                 raise TimeoutError(f"{self._description} is still pending after {timeout:g} s")
         elif not self._lane.wait(self, limit):
-            raise NodeLostError(
-                f"{self._description}: the daemon has not ended it {_DAEMON_GRACE_S:g} s after its "
-                "deadline. The daemon may be stopped (`tutti status`)"
-            )
+            raise self._overdue()
+
+    def _overdue(self) -> NodeLostError:
+        return NodeLostError(
+            f"{self._description}: the daemon has not ended it {_DAEMON_GRACE_S:g} s after its "
+            "deadline. The daemon may be stopped (`tutti status`)"
+        )
 
     def _suspend(self) -> Generator[Any, None, None]:
-        """Until it has ended."""
+        """Until it has ended. Raises NodeLostError as `_wait` does."""
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
+        limit = self.patience_s
 
         def stop_waiting() -> None:
             if not waiter.done():
@@ -149,13 +156,18 @@ class Work:
                     loop.call_soon_threadsafe(stop_waiting)
 
         self._wakers.append(wake)
+        timer = None if limit is None else loop.call_later(limit, stop_waiting)
         try:
             self._lane.watch(loop, waiter)
             if not self._ended:
                 yield from waiter
         finally:
+            if timer is not None:
+                timer.cancel()
             self._wakers.remove(wake)
             self._lane.unwatch(loop, waiter)
+        if not self._ended:
+            raise self._overdue()
 
     def _complete(self, error: CollectiveError | None) -> None:
         """The daemon has ended the work. See Completable."""
@@ -177,11 +189,12 @@ class Work:
 
     def _finish(self, error: CollectiveError | None) -> None:
         """Copies staged results back if the work has succeeded, and ends it."""
+        bound = self._bound  # None soon, if a signal handler ends it meanwhile
         if not self._ended:
             failed: BaseException | None = error
-            if self._bound is not None:
+            if bound is not None:
                 try:
-                    self._bound.finish(error is None)
+                    bound.finish(error is None)
                 except Exception as broken:  # of the copy; whoever waits must go on
                     failed = broken
             self._error = failed
