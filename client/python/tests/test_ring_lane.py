@@ -572,9 +572,17 @@ def test_a_child_holds_nothing(daemon: FakeDaemon) -> None:
 import os, sys, threading, numpy as np, tutti
 client = tutti.Client()
 group = client.join("g", 0, 1)
+pair = [None, None]
+def join(rank):
+    pair[rank] = client.join("pair", rank, 2)
+threads = [threading.Thread(target=join, args=[rank]) for rank in range(2)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
 doorbell = client._lane._doorbell
 peer = os.stat(doorbell.fileno()).st_ino
-work = group.allreduce(np.ones(3), async_op=True)
+work = pair[0].allreduce(np.ones(3), async_op=True)
 pid = os.fork()
 if pid == 0:
     held = [os.stat(f"/proc/self/fd/{fd}").st_ino for fd in os.listdir("/proc/self/fd")
@@ -588,6 +596,7 @@ if pid == 0:
             pass
     os._exit(0 if ok else 9)
 assert os.waitpid(pid, 0)[1] == 0
+pair[1].allreduce(np.ones(3))
 work.wait(10)
 for _ in range(100):
     group.barrier()
