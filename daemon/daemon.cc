@@ -4,6 +4,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <array>
@@ -101,6 +102,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const v1::DaemonConfig& co
   std::unique_ptr<Daemon> daemon(
       new Daemon(config, std::move(directory), std::move(clock), std::move(*loop)));
   if (absl::Status status = daemon->WatchSignals(); !status.ok()) return status;
+  if (absl::Status status = daemon->WatchProcess(); !status.ok()) return status;
   if (absl::Status status = daemon->StartServing(); !status.ok()) return status;
   return daemon;
 }
@@ -230,6 +232,22 @@ absl::Status Daemon::WatchSignals() {
                 }
               })
       .status();
+}
+
+absl::Status Daemon::WatchProcess() {
+  const uint64_t pid = config_.end_with_process();
+  if (pid == 0) return absl::OkStatus();
+  process_.Reset(static_cast<int>(syscall(SYS_pidfd_open, static_cast<pid_t>(pid), 0)));
+  if (!process_.valid()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("end_with_process: process ", pid, ": ", std::strerror(errno)));
+  }
+  const auto watch = loop_->Watch(process_.get(), EPOLLIN, [this, pid](uint32_t) {
+    loop_->Unwatch(*process_watch_);
+    Drain(absl::StrCat("process ", pid, " has ended"));
+  });
+  if (watch.ok()) process_watch_ = *watch;
+  return watch.status();
 }
 
 void Daemon::OnSignal(int signal) {

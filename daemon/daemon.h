@@ -54,6 +54,7 @@ class Daemon {
 
   absl::Status StartServing();
   absl::Status WatchSignals();
+  absl::Status WatchProcess();
   Dependencies CoreDependencies();
   RingLanes::Options OptionsOfRings();
   SessionServices ServicesOfSessions();
@@ -91,6 +92,9 @@ class Daemon {
   std::unique_ptr<GrpcServer> admin_server_;
   std::unique_ptr<Acceptor> acceptor_;
   UniqueFd signals_;
+  // Of end_with_process.
+  UniqueFd process_;
+  std::optional<WatchId> process_watch_;
 
   enum class Stage { kServing, kDraining, kClosing, kStopping };
   Stage stage_ = Stage::kServing;

@@ -354,6 +354,13 @@ void Core::Leave(SessionId session, MembershipId membership, WorkNumber after_wo
   impl_->Leave(session, membership, after_work, std::move(done));
 }
 
+void Core::CallOff(SessionId session, uint64_t join_number, DoneCallback done) {
+  impl_->CheckThread();
+  Session* const caller = impl_->Find(session);
+  if (caller != nullptr && join_number != 0) impl_->groups().CallOff(caller, join_number);
+  impl_->Reply(std::move(done), std::nullopt);
+}
+
 Result<WorkNumber> Core::Attach(SessionId session, Lane* lane, uint64_t acknowledged) {
   impl_->CheckThread();
   Session* const found = impl_->Find(session);

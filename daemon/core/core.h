@@ -117,6 +117,10 @@ class Core {
   // are ignored.
   void Leave(SessionId session, MembershipId membership, WorkNumber after_work, DoneCallback done);
 
+  // The same, for who has called a join off and can't know how it has ended, by the number that the
+  // session has given it (JoinRequest::number). If it still waits, its `done` will not run.
+  void CallOff(SessionId session, uint64_t join_number, DoneCallback done);
+
   // --- Works ---
 
   // Makes `lane` the session's lane, closing the one before, and delivers the completions after

@@ -124,6 +124,42 @@ TEST_CASE("a join that is called off gives its seat back") {
   CHECK(world.Group("dp") == nullptr);
 }
 
+TEST_CASE("a join is called off by its number, whether the group was ready or not") {
+  TestCore world;
+  TestClient a(&world);
+  TestClient b(&world);
+  int answered = 0;
+  const auto call_off = [&](const TestClient& client, uint64_t number) {
+    world.core->CallOff(client.session, number, [&](const auto&) { ++answered; });
+    world.SettleLoop();
+  };
+  const auto join = [&](uint64_t number, uint32_t world_size) {
+    world.core->Join(
+        a.session,
+        {.group = "dp", .rank = 0, .world_size = world_size, .backend = "", .number = number},
+        [](const Result<Joined>&) {});
+    world.SettleLoop();
+  };
+  join(7, 2);
+  call_off(b, 7);  // somebody else's
+  call_off(a, 6);  // no such
+  call_off(a, 0);
+  REQUIRE(world.Group("dp") != nullptr);
+  call_off(a, 7);
+  CHECK(world.Group("dp") == nullptr);
+
+  join(8, 2);
+  b.Join("dp", 1, 2);
+  REQUIRE(b.MemberOf("dp") != 0);
+  call_off(a, 8);
+  const WorkNumber work = b.Submit(b.Barrier("dp"));
+  CHECK(b.FailureOf(work).culprits == std::vector<Rank>{0});
+  const uint64_t epoch = world.Group("dp")->epoch;
+  join(9, 1);
+  CHECK(world.Group("dp")->epoch > epoch);
+  CHECK(answered == 5);
+}
+
 TEST_CASE("namespaces keep jobs apart") {
   TestCore world;
   TestClient a(&world, 1, "job-a");

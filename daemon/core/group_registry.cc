@@ -155,7 +155,10 @@ void GroupRegistry::Formed(Formation formation) {
   for (const Joiner& joiner : formation.joiners) {
     Joined mine = joined;
     mine.membership = ++last_membership_;
-    memberships_[mine.membership] = {joiner.session, formation.key, {group, joiner.request.rank}};
+    memberships_[mine.membership] = {.session = joiner.session,
+                                     .key = formation.key,
+                                     .seat = {group, joiner.request.rank},
+                                     .join_number = joiner.request.number};
     services_->find_session(joiner.session)->memberships().insert(mine.membership);
     reply(joiner, mine);
   }
@@ -173,6 +176,14 @@ void GroupRegistry::Leave(Session* session, MembershipId membership) {
   session->memberships().erase(membership);
   left.seat.group->Leave(left.seat.rank);
   Retire(left.key, left.seat.group);
+}
+
+void GroupRegistry::CallOff(Session* session, uint64_t join_number) {
+  rendezvous_.Cancel(session->id(), join_number);
+  for (const MembershipId membership : session->memberships()) {
+    if (memberships_.at(membership).join_number != join_number) continue;
+    return Leave(session, membership);
+  }
 }
 
 void GroupRegistry::SessionGone(Session* session, Cause cause) {

@@ -34,6 +34,8 @@ class GroupRegistry {
   const Seat* Find(SessionId session, MembershipId membership) const;
 
   void Leave(Session* session, MembershipId membership);
+  // Core::CallOff.
+  void CallOff(Session* session, uint64_t join_number);
 
   // Ends all that the session has to do with groups.
   void SessionGone(Session* session, Cause cause);
@@ -50,6 +52,7 @@ class GroupRegistry {
     SessionId session = 0;
     GroupKey key;
     Seat seat;
+    uint64_t join_number = 0;
   };
 
   std::optional<Failure> Check(const Session& session, const JoinRequest& request) const;

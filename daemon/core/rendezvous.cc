@@ -177,6 +177,12 @@ void Rendezvous::Cancel(JoinId join) {
   Remove([join](const Joiner& joiner) { return joiner.id == join; });
 }
 
+void Rendezvous::Cancel(SessionId session, uint64_t join_number) {
+  Remove([=](const Joiner& joiner) {
+    return joiner.session == session && joiner.request.number == join_number;
+  });
+}
+
 void Rendezvous::SessionGone(SessionId session) {
   Remove([session](const Joiner& joiner) { return joiner.session == session; });
 }

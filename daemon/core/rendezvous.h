@@ -58,6 +58,7 @@ class Rendezvous {
 
   // Give seats back; `done` of those joins will not run.
   void Cancel(JoinId join);
+  void Cancel(SessionId session, uint64_t join_number);
   void SessionGone(SessionId session);
 
   // Fails every join that waits.

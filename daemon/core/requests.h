@@ -36,6 +36,8 @@ struct JoinRequest {
   // Zero: the daemon's default.
   absl::Duration work_timeout;
   absl::Duration join_timeout;
+  // Which the session has given it, to call it off by. 0: none.
+  uint64_t number = 0;
 };
 
 // A range of one of the session's arenas.

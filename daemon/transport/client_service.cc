@@ -122,22 +122,24 @@ class LeaveCall final : public Call {
             const v1::LeaveGroupRequest& request)
       : Call(services, context),
         membership_(request.membership()),
-        after_work_(request.after_work()) {}
+        after_work_(request.after_work()),
+        join_number_(request.join_id()) {}
 
  private:
   void Begin(SessionId session) override {
-    services_->core->Leave(
-        session, membership_, after_work_,
-        [self = shared_from_this(), this](const std::optional<Failure>& failure) {
-          if (failure.has_value()) return Fail(*failure);
-          End(grpc::Status::OK);
-        });
+    const auto done = [self = shared_from_this(), this](const std::optional<Failure>& failure) {
+      if (failure.has_value()) return Fail(*failure);
+      End(grpc::Status::OK);
+    };
+    if (join_number_ != 0) return services_->core->CallOff(session, join_number_, done);
+    services_->core->Leave(session, membership_, after_work_, done);
   }
   // It leaves all the same: that is what the client wanted.
   void Cancelled() override {}
 
   const MembershipId membership_;
   const WorkNumber after_work_;
+  const uint64_t join_number_;
 };
 
 }  // namespace

@@ -165,6 +165,23 @@ TEST_CASE("leaving is answered at once, twice as well") {
   }
 }
 
+TEST_CASE("a join whose answer nobody has waited for is called off by its number") {
+  ServedCore served;
+  const auto a = served.OpenSession();
+  for (uint64_t number = 1; number < 4; ++number) {
+    v1::JoinGroupRequest seat = Seat("solo", 0, 1);
+    seat.set_join_id(number);
+    Join join(&served, a.token, seat);
+    REQUIRE(join.Wait().ok());
+    grpc::ClientContext context;
+    context.AddMetadata(kTokenKey, a.token);
+    v1::LeaveGroupRequest leave;
+    leave.set_join_id(number);
+    v1::LeaveGroupResponse left;
+    CHECK(served.Connect()->LeaveGroup(&context, leave, &left).ok());
+  }
+}
+
 TEST_CASE("a leave that waits for a work that never comes can be cancelled") {
   ServedCore served;
   const auto a = served.OpenSession();

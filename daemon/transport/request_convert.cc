@@ -32,7 +32,8 @@ JoinRequest FromProto(const v1::JoinGroupRequest& request) {
           .world_size = request.world_size(),
           .backend = request.backend(),
           .work_timeout = FromMilliseconds(request.work_timeout_ms()),
-          .join_timeout = FromMilliseconds(request.join_timeout_ms())};
+          .join_timeout = FromMilliseconds(request.join_timeout_ms()),
+          .number = request.join_id()};
 }
 
 WorkRequest FromProto(const v1::Work& work) {

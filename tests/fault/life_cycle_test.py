@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 
 import checks
+import pytest
 from cli import tutti
+from daemon import DaemonProcess
 from messages import number as number_of
 from node import Node
 from rank import Rank, ask_all, join_all, must_all, run_all, submit_all, wait_all
@@ -97,6 +99,29 @@ def test_drain_over_the_admin_socket_is_the_same(node: Node) -> None:
     assert answer.exit_code == 0, answer
     assert node.daemon.wait_exit() == 0
     assert sockets_left(node) == []
+
+
+def test_it_ends_with_the_process_it_was_told_of(new_node: Callable[..., Node]) -> None:
+    """A raylet, say, whether it ends well or is killed. Until then nothing is different."""
+    with subprocess.Popen(["sleep", "infinity"]) as owner:
+        node = new_node(f"--end_with_process={owner.pid}")
+        ranks = node.new_ranks(2)
+        join_all(ranks, "dp")
+        works(ranks, "dp")
+        node.may_end = True
+        owner.kill()
+        assert node.daemon.wait_exit() == 0
+    assert f"process {owner.pid} has ended" in node.daemon.log
+    assert sockets_left(node) == []
+    verdict = ranks[0].run("barrier dp")
+    assert verdict.cause in ("DRAINING", "NODE_LOST"), verdict
+
+
+def test_a_process_that_does_not_exist() -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    with pytest.raises(AssertionError, match=f"end_with_process: process {gone.pid}: No such"):
+        DaemonProcess([f"--end_with_process={gone.pid}"])
 
 
 def test_a_second_sigterm_ends_it_at_once(node: Node, figure: Callable[[str], None]) -> None:

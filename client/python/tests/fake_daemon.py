@@ -74,6 +74,7 @@ class FakeDaemon:
         self.sessions: dict[bytes, FakeSession] = {}
         self.groups: dict[tuple[str, str], FakeGroup] = {}
         self.memberships: dict[int, tuple[FakeGroup, int]] = {}
+        self.joins: dict[int, int] = {}  # memberships by join_id
         self.requests: list[str] = []
         self.works: list[Any] = []
         self.streams = 0
@@ -287,7 +288,15 @@ class FakeDaemon:
             group.queues[request.rank] = []
             self.lock.notify_all()
             limit = request.join_timeout_ms / 1000 or 10
-            full = self.lock.wait_for(lambda: len(group.seats) == group.world_size, limit)
+            context.add_callback(self._wake)
+
+            def is_over() -> bool:
+                return len(group.seats) == group.world_size or not context.is_active()
+
+            full = self.lock.wait_for(is_over, limit)
+            if not context.is_active():
+                del group.seats[request.rank]
+                _abort(context, failure(T.CAUSE_WITHDRAWN, "called off"))
             if not full:
                 missing = [rank for rank in range(group.world_size) if rank not in group.seats]
                 group.error = failure(T.CAUSE_DEADLINE, f"{missing} never joined", missing=missing)
@@ -295,17 +304,23 @@ class FakeDaemon:
             number = self.next
             self.next += 1
             self.memberships[number] = (group, request.rank)
+            self.joins[request.join_id] = number
             timeout_ms = request.work_timeout_ms or 300_000
             return client_pb2.JoinGroupResponse(
                 membership=number, epoch=group.epoch, work_timeout_ms=timeout_ms
             )
+
+    def _wake(self) -> None:
+        with self.lock:
+            self.lock.notify_all()
 
     def _leave(self, request: Any, context: Any) -> Any:
         with self.lock:
             session = self._session_of(context)
             assert self.lock.wait_for(lambda: session.received >= request.after_work, 10)
             self.requests.append(f"leave after {request.after_work}")
-            group, rank = self.memberships.pop(request.membership, (None, 0))
+            number = self.joins.pop(request.join_id, request.membership)
+            group, rank = self.memberships.pop(number, (None, 0))
             if group is not None:
                 left = failure(T.CAUSE_RANK_LEFT, f"rank {rank} has left", culprits=[rank])
                 self._fail(group, left, pending=not group.queues[rank])

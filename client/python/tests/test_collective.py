@@ -88,7 +88,7 @@ def test_signatures(signature: str) -> None:
 def test_every_operation() -> None:
     def body(rank: int) -> None:
         with tutti.Client() as client:
-            col._groups[f"rank {rank}"] = client.join("g", rank, 2)
+            col._groups[f"rank {rank}"] = client.start_join("g", rank, 2)
             name = f"rank {rank}"
             array, rows = np.full(3, rank + 1.0), np.zeros((2, 3))
             col.allreduce(array, name, col.ReduceOp.MAX)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import threading
 import weakref
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tutti import _exit, _fork, _lanes, _paths, _rpc, _wire
+from tutti._joining import Joining
 from tutti._lane import Lane
 from tutti._memory import Memory
 from tutti._session import Session
@@ -82,6 +84,7 @@ class Client:
         self._finalizer = weakref.finalize(self, self._connection.close)
         self._finalizer.atexit = False  # _exit does it, and waits
         self._namespace = namespace
+        self._join_ids = itertools.count(1)
 
     @property
     def namespace(self) -> str:
@@ -125,6 +128,26 @@ class Client:
             MismatchError: the joiners disagree, naming both sides.
             CollectiveError: the seat is taken by a living process (cause SEAT_TAKEN), and others.
         """
+        joining = self.start_join(
+            group, rank, world_size, backend=backend, work_timeout=work_timeout, timeout=timeout
+        )
+        try:
+            return joining.wait()
+        except BaseException:  # KeyboardInterrupt, say: the seat is not for ever
+            joining.cancel()
+            raise
+
+    def start_join(
+        self,
+        group: str,
+        rank: int,
+        world_size: int,
+        *,
+        backend: str = "auto",
+        work_timeout: float | None = None,
+        timeout: float | None = None,
+    ) -> Joining:
+        """As `join`, but waits for nobody: `Joining.wait` does, and raises what `join` raises."""
         _fork.check()
         world_size = to_int(world_size, "world_size", 1, 1 << 32)
         request = _wire.client.JoinGroupRequest(
@@ -134,12 +157,12 @@ class Client:
             backend=to_name(backend, "backend"),
             work_timeout_ms=to_milliseconds(work_timeout, "work_timeout"),
             join_timeout_ms=to_milliseconds(timeout),
+            join_id=next(self._join_ids),
         )
         if timeout is None:
             timeout = self._connection.session.welcome.join_timeout_ms / 1000 or _JOIN_TIMEOUT_S
         limit_s = timeout + _JOIN_GRACE_S
-        joined = self._connection.call("JoinGroup", request, limit_s, f"joining group {group!r}")
-        return Group(self, group, int(request.rank), world_size, joined)
+        return Joining(self, request, self._connection.start_call("JoinGroup", request, limit_s))
 
     def empty(
         self, shape: int | Sequence[int], dtype: npt.DTypeLike = np.float64
@@ -213,8 +236,20 @@ class Client:
         request = _wire.client.LeaveGroupRequest(
             membership=membership, after_work=self._lane.last_number
         )
+        self._send_leave(request)
+
+    # For Joining.
+
+    def _end_call(self, call: Any, what: str) -> Any:
+        return self._connection.end_call(call, what)
+
+    def _call_off(self, join_id: int) -> None:
+        self._send_leave(_wire.client.LeaveGroupRequest(join_id=join_id))
+
+    def _send_leave(self, request: Any) -> None:
         with contextlib.suppress(CollectiveError):  # then the session has ended, or does so soon
-            self._connection.call("LeaveGroup", request, _LEAVE_TIMEOUT_S, "leaving a group")
+            call = self._connection.start_call("LeaveGroup", request, _LEAVE_TIMEOUT_S)
+            self._connection.end_call(call, "leaving a group")
 
 
 class _Connection:
@@ -243,12 +278,15 @@ class _Connection:
             self.close()
             raise
 
-    def call(self, method: str, request: Any, limit_s: float, what: str) -> Any:
+    def start_call(self, method: str, request: Any, limit_s: float) -> Any:
         """Calls ClientService, with the deadline `limit_s`. Raises CollectiveErrors."""
         try:
-            call = self._stub.unary(method, request, limit_s)
+            return self._stub.unary(method, request, limit_s)
         except ValueError:  # the channel is closed
             self._raise_end()
+
+    def end_call(self, call: Any, what: str) -> Any:
+        """The answer of `start_call`, when it is there. Raises CollectiveErrors."""
         try:
             return call.result()
         except grpc.FutureCancelledError:
@@ -259,9 +297,6 @@ class _Connection:
             if isinstance(reason, NodeLostError) and reason.cause is Cause.NODE_LOST:
                 self.session.join(_LOST_GRACE_S)
             _exit.raise_copy(self.session.ended or reason)
-        except BaseException:  # KeyboardInterrupt: gives a seat back that is not taken yet
-            call.cancel()
-            raise
 
     def close(self) -> None:
         """Lets it end. Takes no lock and does not wait: the garbage collector may call it."""

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tutti import _fork
 from tutti._default import default_client
+from tutti._joining import Joining
 from tutti.errors import GroupClosedError
 from tutti.group import Group
 from tutti.ops import ReduceOp, to_name
@@ -49,8 +50,8 @@ __all__ = [
 
 _logger = logging.getLogger("tutti")
 _lock = threading.Lock()
-# By name; None while a thread is joining.
-_groups: dict[str, Group | None] = {}
+# By name; None while a thread asks for the seat.
+_groups: dict[str, Joining | None] = {}
 
 
 def init_collective_group(
@@ -64,44 +65,23 @@ def init_collective_group(
 
     `timeout` in seconds bounds that, and is the deadline of the group's operations that set none;
     None: the daemon's defaults. All ranks must give the same. Other groups of this process go on
-    meanwhile.
+    meanwhile. `backend` is "auto" or "tutti", which are the same, or a backend of the daemon.
 
     Raises RuntimeError if this process is in a group of that name (destroy it first; a group whose
     daemon has died is replaced), and what `tutti.Client.join` raises.
     """
-    _fork.check()
-    to_name(group_name, "group_name")
-    with _lock:
-        group = _groups.get(group_name)
-        if group_name in _groups and (group is None or group.client.lost is None):
-            raise RuntimeError(
-                f"group {group_name!r} is already initialized in this process; "
-                "call destroy_collective_group first"
-            )
-        _groups[group_name] = None
-    try:
-        group = default_client().join(
-            group_name, rank, world_size, backend=backend, work_timeout=timeout, timeout=timeout
-        )
-    except BaseException:
-        with _lock:
-            _groups.pop(group_name, None)
-        raise
-    with _lock:
-        _groups[group_name] = group
+    _init(world_size, rank, backend, group_name, timeout, Joining.wait)
 
 
 def destroy_collective_group(group_name: str = "default") -> None:
     """Leaves the group. Local: waits for nobody. The name can be initialized again at once."""
     _fork.check()
-    with _lock:
-        group = _groups.get(group_name)
-        if group is not None:
-            del _groups[group_name]
-    if group is None:
+    joining = _groups.get(group_name)
+    if joining is None:
         _logger.warning("group %r is not initialized in this process", group_name)
     else:
-        group.leave()
+        _forget(group_name, joining)
+        joining.cancel()
 
 
 def is_group_initialized(group_name: str = "default") -> bool:
@@ -279,21 +259,70 @@ def agree(flag: bool, group_name: str = "default", timeout: float | None = None)
     return _get(group_name).agree(flag, timeout=timeout)
 
 
-def _find(group_name: str) -> Group | None:
+def start(world_size: int, rank: int, group_name: str) -> Joining:
+    """As `init_collective_group`, but returns at once: operations wait for the other ranks. For
+    Ray's own module, which holds a lock meanwhile.
+    """
+    return _init(world_size, rank, "auto", group_name, None, lambda joining: None)
+
+
+def _init(
+    world_size: int,
+    rank: int,
+    backend: str,
+    group_name: str,
+    timeout: float | None,
+    wait: Callable[[Joining], object],
+) -> Joining:
+    _fork.check()
+    to_name(group_name, "group_name")
+    if to_name(backend, "backend").lower() == "tutti":
+        backend = "auto"
+    with _lock:
+        joining = _groups.get(group_name)
+        if group_name in _groups and (joining is None or joining.client.lost is None):
+            raise RuntimeError(
+                f"group {group_name!r} is already initialized in this process; "
+                "call destroy_collective_group first"
+            )
+        _groups[group_name] = joining = None
+    try:
+        joining = default_client().start_join(
+            group_name, rank, world_size, backend=backend, work_timeout=timeout, timeout=timeout
+        )
+        wait(joining)
+        with _lock:
+            _groups[group_name] = joining
+    except BaseException:
+        _forget(group_name, None)
+        if joining is not None:
+            joining.cancel()
+        raise
+    return joining
+
+
+def _forget(group_name: str, joining: Joining | None) -> None:
+    """Unless another has taken its place."""
+    with _lock:
+        if group_name in _groups and _groups[group_name] is joining:
+            del _groups[group_name]
+
+
+def _find(group_name: str) -> Joining | None:
     """The group if it is of use."""
     _fork.check()
-    group = _groups.get(group_name)
-    return group if group is not None and group.client.lost is None else None
+    joining = _groups.get(group_name)
+    return joining if joining is not None and joining.client.lost is None else None
 
 
 def _get(group_name: str) -> Group:
     """The group, whatever has become of it: its operations raise why they can't run."""
     _fork.check()
-    group = _groups.get(group_name)
-    if group is None:
+    joining = _groups.get(group_name)
+    if joining is None:
         raise GroupClosedError(
             f"group {group_name!r} is not initialized in this process; "
             "call init_collective_group first",
             group=group_name if isinstance(group_name, str) else "",
         )
-    return group
+    return joining.group or joining.wait()
