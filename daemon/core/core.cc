@@ -356,8 +356,7 @@ void Core::Leave(SessionId session, MembershipId membership, WorkNumber after_wo
 
 void Core::CallOff(SessionId session, uint64_t join_number, DoneCallback done) {
   impl_->CheckThread();
-  Session* const caller = impl_->Find(session);
-  if (caller != nullptr && join_number != 0) impl_->groups().CallOff(caller, join_number);
+  if (auto* const caller = impl_->Find(session)) impl_->groups().CallOff(caller, join_number);
   impl_->Reply(std::move(done), std::nullopt);
 }
 

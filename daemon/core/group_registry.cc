@@ -179,6 +179,7 @@ void GroupRegistry::Leave(Session* session, MembershipId membership) {
 }
 
 void GroupRegistry::CallOff(Session* session, uint64_t join_number) {
+  if (join_number == 0) return;
   rendezvous_.Cancel(session->id(), join_number);
   for (const MembershipId membership : session->memberships()) {
     if (memberships_.at(membership).join_number != join_number) continue;
