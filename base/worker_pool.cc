@@ -34,6 +34,8 @@ void WorkerPool::Post(std::function<void()> task) {
 }
 
 void WorkerPool::KeepToShare(size_t index) const {
+  // Who has all of them follows when the kernel allows more; a share stays what it is.
+  if (threads_max_ == 1) return;
   cpu_set_t allowed;
   // Unknown if there are more than CPU_SETSIZE; then the kernel decides alone.
   if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return;

@@ -112,7 +112,7 @@ void StreamLane::Submit(const Request& operation, std::shared_ptr<PendingWork> p
         [this] {
           return end_.has_value() || queue_.in_flight() + submitting_ < options_.in_flight_max;
         },
-        Clock::now() + absl::ToChronoNanoseconds(pending->patience()), true);
+        Clock::now() + absl::ToChronoNanoseconds(pending->patience()), false);
     if (end_.has_value()) {
       refused = end_;
     } else if (!room) {
@@ -150,7 +150,8 @@ uint64_t StreamLane::last_number() {
 void StreamLane::End(const Failure& reason) {
   std::unique_lock lock(mutex_);
   if (!end_.has_value()) end_ = reason;
-  changed_.notify_all();
+  WakeAll();
+  wake_thread_.notify_one();
   changed_.wait_until(lock, Clock::now() + kLastWords, [this] { return stopped_; });
   if (context_ != nullptr) context_->TryCancel();
   lock.unlock();
@@ -165,11 +166,11 @@ void StreamLane::FailAll(const Failure& reason) {
     if (!end_.has_value()) end_ = reason;
     end = end_;
     works = queue_.TakeAll();
-    changed_.notify_all();
+    WakeAll();
   }
   for (const std::shared_ptr<PendingWork>& work : works) work->Complete(end);
   const std::lock_guard lock(mutex_);
-  changed_.notify_all();
+  WakeAll();
 }
 
 // --- Reading: by those who wait, or by the thread ---
@@ -182,11 +183,11 @@ void StreamLane::WaitFor(const PendingWork& work, Deadline deadline) {
       &lock, [&work] { return work.is_done(); }, deadline, may_read);
 }
 
-template <typename Done>
-bool StreamLane::Drive(std::unique_lock<std::mutex>* lock, const Done& done, Deadline deadline,
-                       bool may_read) {
+bool StreamLane::Drive(std::unique_lock<std::mutex>* lock, absl::FunctionRef<bool()> done,
+                       Deadline deadline, bool may_read) {
   if (done()) return true;
   if (may_read) ++waits_;
+  Waiter waiter{.done = done, .may_read = may_read};
   do {
     if (may_read && readable_ != nullptr && !reading_) {
       reader_until_ = deadline;
@@ -194,11 +195,32 @@ bool StreamLane::Drive(std::unique_lock<std::mutex>* lock, const Done& done, Dea
       continue;
     }
     if (!may_read && !std::exchange(thread_wanted_, true)) wake_thread_.notify_one();
-    ++waiting_;
-    changed_.wait_until(*lock, deadline);
-    --waiting_;
+    const auto place = waiters_.insert(waiters_.end(), &waiter);
+    waiter.changed.wait_until(*lock, deadline);
+    waiters_.erase(place);
   } while (!done() && Clock::now() < deadline);
+  // Whoever was to follow may be the one who leaves.
+  PassOn();
   return done();
+}
+
+void StreamLane::WakeDone() {
+  for (Waiter* const waiter : waiters_) {
+    if (waiter->done()) waiter->changed.notify_one();
+  }
+}
+
+void StreamLane::WakeAll() {
+  changed_.notify_all();
+  for (Waiter* const waiter : waiters_) waiter->changed.notify_one();
+}
+
+void StreamLane::PassOn() {
+  if (waiters_.empty() || readable_ == nullptr || reading_) return;
+  for (Waiter* const waiter : waiters_) {
+    if (waiter->may_read && !waiter->done()) return waiter->changed.notify_one();
+  }
+  if (!std::exchange(thread_wanted_, true)) wake_thread_.notify_one();
 }
 
 void StreamLane::ReadOne(std::unique_lock<std::mutex>* lock) {
@@ -212,12 +234,14 @@ void StreamLane::ReadOne(std::unique_lock<std::mutex>* lock) {
   if (read && !wrong.has_value()) AcknowledgeIfDue();
   lock->lock();
   reading_ = false;
+  reader_until_ = Deadline::max();
   if (!read || wrong.has_value()) {
     readable_ = nullptr;
     wrong_ = std::move(wrong);
-    wake_thread_.notify_one();
   }
-  if (waiting_ > 0) changed_.notify_all();
+  // At the end nobody may come who waits.
+  if (readable_ == nullptr || end_.has_value()) wake_thread_.notify_one();
+  WakeDone();
 }
 
 void StreamLane::ReadUnlessOthersDo() {
@@ -226,11 +250,12 @@ void StreamLane::ReadUnlessOthersDo() {
   while (readable_ != nullptr || reading_) {
     const bool wanted = std::exchange(thread_wanted_, false);
     const bool others_waited = std::exchange(waits, waits_) != waits_;
-    if (!reading_ && (wanted || !others_waited)) {
+    if (!reading_ && (wanted || !others_waited || end_.has_value())) {
       reader_until_ = Deadline::max();
       ReadOne(&lock);
       continue;
     }
+    PassOn();
     const Deadline now = Clock::now();
     if (now >= reader_until_) {
       // Whoever reads can't give up by itself.
@@ -333,7 +358,7 @@ std::optional<Failure> StreamLane::OpenStream(Stream* stream) {
     for (const v1::Work* const work : works) *again.emplace_back().mutable_work() = *work;
     attached_ = true;
     readable_ = stream;
-    changed_.notify_all();
+    WakeAll();
   }
   for (const v1::AttachRequest& work : again) stream->Write(work);
   stream_ = stream;

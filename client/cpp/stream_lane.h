@@ -20,11 +20,13 @@
 #include <chrono>
 #include <condition_variable>
 #include <functional>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
 
+#include "absl/functional/function_ref.h"
 #include "absl/time/time.h"
 #include "base/failure.h"
 #include "base/thread.h"
@@ -81,9 +83,12 @@ class StreamLane final : public Lane,
   std::optional<Failure> OpenStream(Stream* stream);
   // Waits until `done`, as the reader if it may; false if it was not within the time. `done` is
   // called with mutex_, which `lock` holds.
-  template <typename Done>
-  bool Drive(std::unique_lock<std::mutex>* lock, const Done& done, Deadline deadline,
+  bool Drive(std::unique_lock<std::mutex>* lock, absl::FunctionRef<bool()> done, Deadline deadline,
              bool may_read);
+  // Wake those who wait: those who are done; all; one who can read, if nobody does. With mutex_.
+  void WakeDone();
+  void WakeAll();
+  void PassOn();
   // What the thread does while there is a stream to read.
   void ReadUnlessOthersDo();
   // One message. REQUIRES: readable_, !reading_; `lock` is of mutex_.
@@ -109,7 +114,12 @@ class StreamLane final : public Lane,
   std::condition_variable wake_thread_;
   // Guarded by mutex_.
   WorkQueue queue_;
-  int waiting_ = 0;               // on changed_
+  struct Waiter {
+    absl::FunctionRef<bool()> done;
+    bool may_read = false;
+    std::condition_variable changed;
+  };
+  std::list<Waiter*> waiters_;
   uint64_t waits_ = 0;            // of those who could read, so far
   bool thread_wanted_ = false;    // by somebody who waits and has no time to read
   Stream* readable_ = nullptr;    // until its end was read

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/socket_paths.h"
@@ -104,6 +105,16 @@ TEST_CASE("a daemon that never answers costs a reader its patience, and the stre
   CHECK(MessageOf(scene.Submit()).empty());
 }
 
+TEST_CASE("who gives up waiting for room does not break the stream") {
+  Scene scene({.mind = [](const v1::Work&) { return Mind::kHold; }});
+  std::vector<Work> held;
+  for (int i = 0; i < 4; ++i) held.push_back(scene.Submit());
+  CHECK(scene.Submit(absl::Milliseconds(100)).Wait()->cause == Cause::kLimit);
+  scene.daemon.Release();
+  for (const Work& work : held) CHECK(MessageOf(work).empty());
+  CHECK(scene.daemon.streams() == 1);
+}
+
 TEST_CASE("many threads submit and wait, each for its own and for others'") {
   Scene scene({});
   std::atomic<int> failed = 0;
@@ -141,6 +152,44 @@ TEST_CASE("the end comes while many wait") {
       threads.push_back(std::make_unique<Thread>("ender", [&scene] { scene.End("over"); }));
     }
     CHECK(told == 4);
+  }
+}
+
+TEST_CASE("what the daemon had said before the end is taken, and the end is quick") {
+  for (int round = 0; round < 10; ++round) {
+    Scene scene(Holding(3));
+    CHECK(MessageOf(scene.Submit()).empty());
+    // The lane's thread leaves the stream to those who wait, by now and for a while.
+    std::this_thread::sleep_for(std::chrono::milliseconds(9 * round));
+    CHECK(MessageOf(scene.Submit()).empty());
+    const Work held = scene.Submit();
+    scene.daemon.AwaitReceived(3);
+    scene.daemon.Release();
+    scene.End("over");
+    CHECK(MessageOf(held).empty());
+  }
+}
+
+TEST_CASE("a reader that has left in time costs no stream") {
+  Scene scene({});
+  for (int i = 0; i < 30; ++i) {
+    CHECK(MessageOf(scene.Submit(absl::Milliseconds(40))).empty());
+    std::this_thread::sleep_for(std::chrono::milliseconds(55));
+  }
+  CHECK(scene.daemon.streams() == 1);
+}
+
+TEST_CASE("a daemon that breaks the protocol is told so, whoever reads it") {
+  for (const bool waiter_reads : {false, true}) {
+    Scene scene({.mind = [](const v1::Work& work) {
+      return work.number() == 2 ? Mind::kInvent : Mind::kDone;
+    }});
+    if (waiter_reads) CHECK(MessageOf(scene.Submit()).empty());
+    Work last = scene.Submit();
+    if (!waiter_reads) last = scene.Submit();
+    const std::optional<Failure> failure = last.Wait();
+    REQUIRE(failure.has_value());
+    CHECK(failure->cause == Cause::kProtocol);
   }
 }
 

@@ -362,6 +362,106 @@ TEST_CASE("lent turns do not keep the loop from what is due") {
   CHECK(timers == 100);
 }
 
+TEST_CASE("tasks that a lent turn leaves behind are not left") {
+  Loop loop;
+  const Thread runner("runner", [&] { loop->Run(); });
+  std::atomic<bool> done{false};
+  SECTION("each posts the next, beyond what is lent") {
+    int count = 0;
+    std::function<void()> again;
+    again = [&] {
+      if (++count == 1000) {
+        done = true;
+        return;
+      }
+      loop->Post(again);
+    };
+    RunInLentTurn(loop.loop.get(), again);
+    while (!done) sched_yield();
+  }
+  SECTION("more than one turn runs") {
+    RunInLentTurn(loop.loop.get(), [&] {
+      for (int i = 0; i < 1000; ++i) loop->Post([] {});
+      loop->Post([&] { done = true; });
+    });
+    while (!done) sched_yield();
+  }
+  loop->Stop();
+}
+
+TEST_CASE("a first timer, set in a lent turn, wakes a loop that sleeps for ever") {
+  Loop loop;
+  const Thread runner("runner", [&] { loop->Run(); });
+  RunInLentTurn(loop.loop.get(), [&] {
+    loop->PostAt(loop.clock.Now() + absl::Milliseconds(5), [&] { loop->Stop(); });
+  });
+}
+
+TEST_CASE("a task that is posted as the loop makes ready to sleep is not left") {
+  struct Posting final : Poller {
+    bool Poll(uint64_t) override { return false; }
+    bool IsAwake() const override { return true; }
+    bool MaySleep() override {
+      if (const auto once = std::exchange(post, nullptr)) once();
+      return true;
+    }
+    std::function<void()> post;
+  };
+  Loop loop;
+  Posting poller;
+  poller.post = [&] { loop->Stop(); };
+  loop->SetPoller(&poller);
+  loop->Run();
+}
+
+TEST_CASE("a loop that was woken by a descriptor lends nothing") {
+  Loop loop;
+  const UniqueFd event = Event(0);
+  std::atomic<bool> ran{false};
+  bool ran_here = false;
+  WatchId watch = 0;
+  watch = *loop->Watch(event.get(), EPOLLIN, [&](uint32_t) {
+    {
+      const Thread other("other", [&] { loop->PostOrRun([&] { ran = true; }); });
+    }
+    ran_here = ran;
+    loop->Unwatch(watch);
+    loop->Stop();
+  });
+  {
+    // Without a task: Post would end the sleep by itself.
+    const Thread writer("writer", [&] {
+      absl::SleepFor(absl::Milliseconds(20));
+      eventfd_write(event.get(), 1);
+    });
+    loop->Run();
+  }
+  CHECK_FALSE(ran_here);
+}
+
+TEST_CASE("who has borrowed a turn gives it back before it takes another") {
+  Loop loop;
+  const UniqueFd event = Event(0);
+  std::string order;
+  WatchId watch = 0;
+  watch = *loop->Watch(event.get(), EPOLLIN, [&](uint32_t) {
+    order += "d";
+    loop->Unwatch(watch);
+  });
+  {
+    const Thread runner("runner", [&] { loop->Run(); });
+    RunInLentTurn(loop.loop.get(), [&] {
+      eventfd_write(event.get(), 1);
+      absl::SleepFor(absl::Milliseconds(100));
+      loop->Post([&] {
+        order += "t";
+        loop->Stop();
+      });
+    });
+  }
+  CHECK(order == "dt");
+}
+
 TEST_CASE("Stop in a lent turn ends Run") {
   Loop loop;
   const Thread runner("runner", [&] { loop->Run(); });

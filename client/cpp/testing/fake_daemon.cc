@@ -187,7 +187,9 @@ bool FakeDaemon::HandleWork(const v1::Work& work, Stream*) {
     held_.push_back(work);
     return true;
   }
-  Complete(work, mind != Mind::kFail);
+  v1::Work told = work;
+  if (mind == Mind::kInvent) told.set_number(work.number() + 1000);
+  Complete(told, mind != Mind::kFail);
   if (mind == Mind::kFinishAndBreak) return false;
   Flush();
   return true;

@@ -33,6 +33,7 @@ class FakeDaemon final : private v1::ClientService::Service {
     kHold,            // completes when Release is called
     kLoseAndBreak,    // the stream breaks as if the work had never arrived
     kFinishAndBreak,  // it completes, but the stream breaks before that is told
+    kInvent,          // completes one that was never submitted
   };
 
   // Where a span of a work lies in this process.
