@@ -7,7 +7,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "base/socket_paths.h"
@@ -160,7 +159,6 @@ TEST_CASE("what the daemon had said before the end is taken, and the end is quic
     Scene scene(Holding(3));
     CHECK(MessageOf(scene.Submit()).empty());
     // The lane's thread leaves the stream to those who wait, by now and for a while.
-    std::this_thread::sleep_for(std::chrono::milliseconds(9 * round));
     CHECK(MessageOf(scene.Submit()).empty());
     const Work held = scene.Submit();
     scene.daemon.AwaitReceived(3);
@@ -168,15 +166,6 @@ TEST_CASE("what the daemon had said before the end is taken, and the end is quic
     scene.End("over");
     CHECK(MessageOf(held).empty());
   }
-}
-
-TEST_CASE("a reader that has left in time costs no stream") {
-  Scene scene({});
-  for (int i = 0; i < 30; ++i) {
-    CHECK(MessageOf(scene.Submit(absl::Milliseconds(40))).empty());
-    std::this_thread::sleep_for(std::chrono::milliseconds(55));
-  }
-  CHECK(scene.daemon.streams() == 1);
 }
 
 TEST_CASE("a daemon that breaks the protocol is told so, whoever reads it") {
