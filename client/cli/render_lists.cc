@@ -79,8 +79,9 @@ std::string RenderOps(const v1::ListOpsResponse& ops, const Style& style) {
   }
   for (const v1::OpStatus& op : ops.ops()) {
     const bool ended = HasEnded(op);
-    table.AddRow({Cell{GroupName(op.namespace_(), op.group())}, Cell{absl::StrCat(op.epoch())},
-                  Cell{absl::StrCat("#", op.sequence())}, Cell{Names(op)}, Cell{Elements(op)},
+    table.AddRow({Cell{.text = GroupName(op.namespace_(), op.group()), .keep_end = true},
+                  Cell{absl::StrCat(op.epoch())}, Cell{absl::StrCat("#", op.sequence())},
+                  Cell{Names(op)}, Cell{Elements(op)},
                   Cell{Describe(op.state()), ColorOf(op.state())}, Cell{Age(op.age_ms())},
                   Cell{ended ? Microseconds(op.arrival_spread_us()) : "-"},
                   Cell{ended ? Microseconds(op.execution_us()) : "-"}});

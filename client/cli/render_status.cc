@@ -111,16 +111,17 @@ std::string RenderGroups(const v1::ListGroupsResponse& groups, size_t rows_max,
     }
     ++rows;
     const bool pending = group.pending() > 0;
-    table.AddRow(
-        {Cell{GroupName(group.namespace_(), group.name())}, Cell{absl::StrCat(group.epoch())},
-         Cell{Size(group)}, Cell{Describe(group.state()), ColorOf(group)},
-         Cell{Count(static_cast<double>(group.ops_done()))}, Cell{Count(group.ops_per_second())},
-         Cell{Count(std::round(group.bytes_per_second()))},
-         Cell{OrDash(pending, absl::StrCat(group.pending()))},
-         Cell{OrDash(pending, Age(group.oldest_pending_ms())),
-              IsStalled(group) ? Color::kWarning : Color::kNone},
-         Cell{OrDash(group.ops_failed() > 0, absl::StrCat(group.ops_failed())),
-              group.ops_failed() > 0 ? Color::kBad : Color::kNone}});
+    table.AddRow({Cell{.text = GroupName(group.namespace_(), group.name()), .keep_end = true},
+                  Cell{absl::StrCat(group.epoch())}, Cell{Size(group)},
+                  Cell{Describe(group.state()), ColorOf(group)},
+                  Cell{Count(static_cast<double>(group.ops_done()))},
+                  Cell{Count(group.ops_per_second())},
+                  Cell{Count(std::round(group.bytes_per_second()))},
+                  Cell{OrDash(pending, absl::StrCat(group.pending()))},
+                  Cell{OrDash(pending, Age(group.oldest_pending_ms())),
+                       IsStalled(group) ? Color::kWarning : Color::kNone},
+                  Cell{OrDash(group.ops_failed() > 0, absl::StrCat(group.ops_failed())),
+                       group.ops_failed() > 0 ? Color::kBad : Color::kNone}});
   }
   std::string text = table.Render(style.color);
   if (left_out > 0) absl::StrAppend(&text, "and ", left_out, " more groups\n");

@@ -140,7 +140,7 @@ backends local   at /run/tutti   120 ms old
 
 GROUP                EPOCH  SIZE STATE   OPS OPS/S BYTES/S PENDING OLDEST ERRORS
 dp                       3     4 ready   12k   812    1.2G       1 34.2 s      -
-job-1/a-rather-long…     1 15/16 forming   0     0       0       -      -      -
+…her-long-group-name     1 15/16 forming   0     0       0       -      -      -
 eval                     2     2 failed    7     0       0       -      -      1
 
 PROBLEMS

@@ -52,7 +52,8 @@ std::string Table::Render(bool color) const {
     std::string line;
     size_t pending = 0;  // blanks that are only written if something follows
     for (size_t i = 0; i < row.size(); ++i) {
-      const std::string cell = Shortened(row[i].text, widths[i]);
+      const std::string cell = row[i].keep_end ? ShortenedAtFront(row[i].text, widths[i])
+                                               : Shortened(row[i].text, widths[i]);
       const size_t pad = widths[i] - WidthOf(cell);
       if (columns_[i].align == Align::kRight) pending += pad;
       if (!cell.empty()) {

@@ -19,6 +19,8 @@ struct Cell {
   // Escaped already, or ours.
   std::string text;
   Color color = Color::kNone;
+  // Of the two ends, the one that stays if it is too wide.
+  bool keep_end = false;
 };
 
 class Table {

@@ -120,6 +120,16 @@ std::string Shortened(absl::string_view text, size_t width) {
   return cut + "…";
 }
 
+std::string ShortenedAtFront(absl::string_view text, size_t width) {
+  if (WidthOf(text) <= width) return std::string(text);
+  while (1 + WidthOf(text) > width) {
+    size_t bytes = 0;
+    Decode(text, &bytes);
+    text.remove_prefix(bytes);
+  }
+  return absl::StrCat("…", text);
+}
+
 std::string Wrapped(absl::string_view text, size_t width, size_t indent) {
   const std::string margin(indent, ' ');
   std::string wrapped;

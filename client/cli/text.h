@@ -22,6 +22,8 @@ size_t WidthOf(absl::string_view text);
 // At most `width` columns, cut between characters, with an ellipsis for what is missing.
 // REQUIRES: it went through Escaped, width > 0
 std::string Shortened(absl::string_view text, size_t width);
+// The same, but what is missing is the beginning: for paths, whose end says most.
+std::string ShortenedAtFront(absl::string_view text, size_t width);
 
 // In lines of at most `width` columns, broken at spaces, each with `indent` spaces in front.
 std::string Wrapped(absl::string_view text, size_t width, size_t indent);

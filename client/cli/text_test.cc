@@ -38,6 +38,10 @@ TEST_CASE("texts are cut between characters, with an ellipsis") {
   CHECK(Shortened("日本語", 4) == "日…");
   CHECK(Shortened("日本語", 6) == "日本語");
   CHECK(Shortened("abc", 1) == "…");
+  CHECK(ShortenedAtFront("short", 5) == "short");
+  CHECK(ShortenedAtFront("longer", 5) == "…nger");
+  CHECK(ShortenedAtFront("日本語", 4) == "…語");
+  CHECK(ShortenedAtFront("abc", 1) == "…");
 }
 
 TEST_CASE("long texts are wrapped at blanks, and words that are too long are cut") {

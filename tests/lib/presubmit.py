@@ -125,7 +125,8 @@ class Presubmit:
             ("mypy", CHECK_TIMEOUT_S, self.mypy),
             ("bazel", BAZEL_TIMEOUT_S, self.test_default),
         ]
-        for folder in ("client/python/tests", "tests/e2e", "tests/fault", "tests/bench"):
+        folders = ("client/python/tests", "tests/e2e", "tests/on_ray", "tests/fault", "tests/bench")
+        for folder in folders:
             steps.append((folder, PYTEST_TIMEOUT_S, self.pytest(folder, needs_binaries=True)))
         if not fast:
             steps.append(("bazel-release", BAZEL_TIMEOUT_S, self.build_release))

@@ -28,6 +28,7 @@ class Joining:
         self._call = call
         self._lock = threading.RLock()  # a signal handler may cancel
         self._cancelled = False
+        self._failure: CollectiveError | None = None
         # The group once it is ready; read without the lock.
         self.group: Group | None = None
 
@@ -35,6 +36,11 @@ class Joining:
     def client(self) -> Client:
         """Through which it joins."""
         return self._client
+
+    @property
+    def name(self) -> str:
+        """The group's."""
+        return str(self._request.group)
 
     @property
     def rank(self) -> int:
@@ -52,9 +58,8 @@ class Joining:
         """
         if self.group is None:
             _fork.check()
-            name = self._request.group
             try:
-                joined = self._client._end_call(self._call, f"joining group {name!r}")
+                joined = self._client._end_call(self._call, f"joining group {self.name!r}")
             except CollectiveError:
                 if self._cancelled:
                     self._raise_cancelled()
@@ -63,7 +68,7 @@ class Joining:
                 if self._cancelled:
                     self._raise_cancelled()
                 if self.group is None:
-                    self.group = Group(self._client, name, self.rank, self.world_size, joined)
+                    self.group = Group(self._client, self.name, self.rank, self.world_size, joined)
         return self.group
 
     def cancel(self) -> None:
@@ -84,11 +89,27 @@ class Joining:
         # The answer may be on its way, or here: the daemon has given us the seat then.
         self._client._call_off(self._request.join_id)
 
+    def wait_done(self, timeout_s: float) -> bool:
+        """Whether it has been decided within that time; never raises."""
+        done = threading.Event()
+        self._call.add_done_callback(lambda _: done.set())
+        return done.wait(timeout_s)
+
+    def fail(self, error: CollectiveError) -> None:
+        """As `cancel`, unless the group is ready; who waits gets `error`."""
+        with self._lock:
+            if self.group is not None or self._cancelled:
+                return
+            self._failure = error
+        self.cancel()
+
     def _raise_cancelled(self) -> NoReturn:
+        if self._failure is not None:
+            _exit.raise_copy(self._failure)
         if self._client.lost is not None:
             _exit.raise_copy(self._client.lost)
         raise GroupClosedError(
-            f"this process has left group {self._request.group!r} before it was ready",
-            group=self._request.group,
+            f"this process has left group {self.name!r} before it was ready",
+            group=self.name,
             culprits=[self.rank],
         ) from None

@@ -33,13 +33,21 @@ def resolve_socket_dir(socket_dir: str | os.PathLike[str] | None) -> Path:
             "can't tell where the daemon's sockets are: XDG_RUNTIME_DIR is not set. "
             "Set TUTTI_SOCKET_DIR to the directory that tuttid was started with (--socket_dir)"
         )
-    size = len(os.fsencode(path / _wire.SESSION_SOCKET))
-    if size > _SOCKET_PATH_MAX:
+    if not fits_sockets(path):
         raise ValueError(
             f"{path} is too long for a directory of Unix sockets: with /{_wire.SESSION_SOCKET} it "
-            f"has {size} bytes, and the kernel takes {_SOCKET_PATH_MAX}"
+            f"has {_size_of(path)} bytes, and the kernel takes {_SOCKET_PATH_MAX}"
         )
     return path
+
+
+def fits_sockets(socket_dir: Path) -> bool:
+    """Whether the kernel takes the names of sockets in this directory."""
+    return _size_of(socket_dir) <= _SOCKET_PATH_MAX
+
+
+def _size_of(socket_dir: Path) -> int:
+    return len(os.fsencode(socket_dir / _wire.SESSION_SOCKET))
 
 
 def grpc_target(socket_dir: Path) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from tutti import _exit, _fork, _lanes, _paths, _rpc, _wire
+from tutti import _exit, _fork, _lanes, _paths, _rpc, _surroundings, _wire
 from tutti._joining import Joining
 from tutti._lane import Lane
 from tutti._memory import Memory
@@ -62,9 +62,11 @@ class Client:
         or grpc; default: auto, which is the ring wherever it can be had).
 
         Args:
-            socket_dir: where the daemon's sockets are; None: $TUTTI_SOCKET_DIR, else /run/tutti as
-                root, else $XDG_RUNTIME_DIR/tutti.
-            namespace: scopes group names; None: $TUTTI_NAMESPACE, else "default".
+            socket_dir: where the daemon's sockets are; None: $TUTTI_SOCKET_DIR, else in Ray those
+                of the node's own daemon, which is started if need be (tutti.ray), else /run/tutti
+                as root, else $XDG_RUNTIME_DIR/tutti.
+            namespace: scopes group names; None: $TUTTI_NAMESPACE, else in Ray that of the job, else
+                "default".
             label: what status shows people; None: the actor's class under Ray, else the script's
                 name.
 
@@ -75,15 +77,15 @@ class Client:
                 why there is none.
         """
         _fork.check()
-        namespace = namespace or os.environ.get("TUTTI_NAMESPACE") or "default"
-        to_name(namespace, "namespace")
-        label = to_name(label or _paths.own_name(), "label")
-        choice = _lanes.choice_of_environment()
-        directory = _paths.resolve_socket_dir(socket_dir)
-        self._connection = _Connection(directory, namespace, label, choice)
+        scope = to_name(namespace or _surroundings.namespace(), "namespace")
+        name = to_name(label or _paths.own_name(), "label")
+        lane = _lanes.choice_of_environment()
+        self._connection = _surroundings.connect(
+            socket_dir, lambda directory: _Connection(directory, scope, name, lane)
+        )
         self._finalizer = weakref.finalize(self, self._connection.close)
         self._finalizer.atexit = False  # _exit does it, and waits
-        self._namespace = namespace
+        self._namespace = scope
         self._join_ids = itertools.count(1)
 
     @property
@@ -162,7 +164,9 @@ class Client:
         if timeout is None:
             timeout = self._connection.session.welcome.join_timeout_ms / 1000 or _JOIN_TIMEOUT_S
         limit_s = timeout + _JOIN_GRACE_S
-        return Joining(self, request, self._connection.start_call("JoinGroup", request, limit_s))
+        joining = Joining(self, request, self._connection.start_call("JoinGroup", request, limit_s))
+        _surroundings.watch(joining)
+        return joining
 
     def empty(
         self, shape: int | Sequence[int], dtype: npt.DTypeLike = np.float64

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tutti import _fork
+from tutti import _fork, _surroundings
 from tutti._default import default_client
 from tutti._joining import Joining
 from tutti.errors import GroupClosedError
@@ -80,8 +80,7 @@ def destroy_collective_group(group_name: str = "default") -> None:
     if joining is None:
         _logger.warning("group %r is not initialized in this process", group_name)
     else:
-        _forget(group_name, joining)
-        joining.cancel()
+        leave(group_name, joining)
 
 
 def is_group_initialized(group_name: str = "default") -> bool:
@@ -266,6 +265,12 @@ def start(world_size: int, rank: int, group_name: str) -> Joining:
     return _init(world_size, rank, "auto", group_name, None, lambda joining: None)
 
 
+def leave(group_name: str, joining: Joining) -> None:
+    """As `destroy_collective_group`, but not if another group has got that name meanwhile."""
+    _forget(group_name, joining)
+    joining.cancel()
+
+
 def _init(
     world_size: int,
     rank: int,
@@ -319,6 +324,8 @@ def _get(group_name: str) -> Group:
     """The group, whatever has become of it: its operations raise why they can't run."""
     _fork.check()
     joining = _groups.get(group_name)
+    if joining is None and _surroundings.declares(group_name):
+        joining = _groups.get(group_name)
     if joining is None:
         raise GroupClosedError(
             f"group {group_name!r} is not initialized in this process; "

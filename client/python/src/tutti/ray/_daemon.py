@@ -1,0 +1,139 @@
+"""The daemon of a Ray node: started by whoever needs it first, ended with the raylet."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from tutti import _wire
+from tutti.errors import NodeLostError
+from tutti.ray._node import Node, raylet_pid, this_node
+
+_LAUNCH = Path(__file__).with_name("_launch.py")
+# Of a daemon that is being started: it takes a few milliseconds, and a node may be busy.
+_READY_TIMEOUT_S = 30.0
+_LOG_TAIL_BYTES = 2000
+
+
+def find_program() -> str:
+    """The path of tuttid: $TUTTID, else where this Python's programs are, else on $PATH.
+
+    Raises NodeLostError.
+    """
+    named = os.environ.get("TUTTID")
+    beside = os.path.join(sysconfig.get_path("scripts"), "tuttid")
+    found = named if named is not None else shutil.which(beside) or shutil.which("tuttid")
+    if found is not None and os.access(found, os.X_OK):
+        return os.path.abspath(found)
+    where = f"$TUTTID is {named}, which is no program" if named else f"not {beside}, not on $PATH"
+    raise NodeLostError(
+        f"there is no tuttid on this Ray node ({where}). Install it on every node, or name it with "
+        'runtime_env={"env_vars": {"TUTTID": "/path/to/tuttid"}}'
+    )
+
+
+def start(settings: Mapping[str, str] | None = None) -> bool:
+    """Starts the daemon of this node, and returns when it is ready: True, or False if one was
+    already there. Whoever comes meanwhile waits. In a driver a task of the node does it.
+
+    Raises NodeLostError: there is no tuttid, or it has not become ready; its log says why.
+    """
+    node, pid = this_node(), raylet_pid()
+    if pid is None:
+        here = NodeAffinitySchedulingStrategy(node.id, soft=False)
+        return bool(ray.get(_start_task.options(scheduling_strategy=here).remote(settings)))
+    with _turn(node):
+        if answers(node.socket_dir):
+            return False
+        _start(node, pid, settings or {})
+        return True
+
+
+_start_task = ray.remote(num_cpus=0)(start)
+
+
+def answers(socket_dir: Path) -> bool:
+    """Whether a daemon serves there."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+        try:
+            probe.connect(os.fspath(socket_dir / _wire.SESSION_SOCKET))
+        except OSError:
+            return False
+        return True
+
+
+@contextlib.contextmanager
+def _turn(node: Node) -> Iterator[None]:
+    """One process of the node at a time."""
+    node.socket_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with open(node.socket_dir / "start.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _start(node: Node, pid: int, settings: Mapping[str, str]) -> None:
+    program = find_program()
+    flags = [f"--{name}={value}" for name, value in settings.items()]
+    command = [program, f"--socket_dir={node.socket_dir}", f"--end_with_process={pid}", *flags]
+    with tempfile.TemporaryDirectory(prefix="tutti-") as folder, _notified(folder) as ready:
+        notify = f"NOTIFY_SOCKET={ready.getsockname()}"
+        launch = [sys.executable, "-I", "-S", os.fspath(_LAUNCH), str(pid), os.fspath(node.log)]
+        launched = subprocess.run(
+            [*launch, notify, "--", *command], capture_output=True, text=True, check=False
+        )
+        if launched.returncode != 0:
+            raise NodeLostError(f"cannot start {program}: {launched.stderr.strip()}")
+        _await_ready(ready, int(launched.stdout), node)
+
+
+@contextlib.contextmanager
+def _notified(folder: str) -> Iterator[socket.socket]:
+    """The socket at which a service manager is told READY=1 (sd_notify)."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
+        ready.bind(os.path.join(folder, "ready"))
+        yield ready
+
+
+def _await_ready(ready: socket.socket, pid: int, node: Node) -> None:
+    poll = select.poll()
+    poll.register(ready, select.POLLIN)
+    process = None
+    with contextlib.suppress(ProcessLookupError):  # ended already, and nobody's child
+        process = os.pidfd_open(pid)
+        poll.register(process, select.POLLIN)
+    try:
+        deadline = time.monotonic() + _READY_TIMEOUT_S
+        while True:
+            left_s = deadline - time.monotonic()
+            events = dict(poll.poll(max(0.0, left_s) * 1000 if process is not None else 0))
+            if ready.fileno() in events:
+                if b"READY=1" in ready.recv(4096):
+                    return
+            elif events or process is None:
+                _fail(node, "ended before it was ready")
+            elif left_s <= 0:
+                _fail(node, f"was not ready within {_READY_TIMEOUT_S:g} s")
+    finally:
+        if process is not None:
+            os.close(process)
+
+
+def _fail(node: Node, what: str) -> None:
+    said = ""
+    with contextlib.suppress(OSError):
+        said = node.log.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace").strip()
+    raise NodeLostError(f"tuttid {what}. The end of {node.log}:\n{said}")

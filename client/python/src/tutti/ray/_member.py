@@ -1,0 +1,219 @@
+"""The actor's side of groups that the driver has declared. Everything here is called by Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import ray
+
+from tutti import _default
+from tutti.errors import CollectiveError, DeadlineError, GroupClosedError, InvalidError
+from tutti.group import Group
+from tutti.ops import ReduceOp
+from tutti.ray import _headers, _node
+from tutti.ray._buffers import Buffer, Kept, check, is_kept
+from tutti.ray._headers import Header, own
+
+# How long an operation waits for those that were stated before it, if they are on other threads.
+_TURN_TIMEOUT_S = 300.0
+
+
+class Member:
+    """This actor's seat in one group. Operations take place one after another, as they are stated;
+    an actor with several threads may start them in another order.
+    """
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+        self._turn = threading.Condition()
+        self._next = 1
+
+    def run(self, number: int, verb: str, refs: list[Any], parameters: dict[str, Any]) -> Any:
+        """The operation `number` of the group. Returns what this rank gets."""
+        with self._turn:
+            if not self._turn.wait_for(lambda: self._next == number, _TURN_TIMEOUT_S):
+                raise DeadlineError(
+                    f"operation {number} of group {self.group.name!r} waits for operation "
+                    f"{self._next}, which has not come",
+                    group=self.group.name,
+                )
+            try:
+                return self._run(verb, refs, parameters)
+            finally:
+                self._next = number + 1
+                self._turn.notify_all()
+
+    def _run(self, verb: str, refs: list[Any], parameters: dict[str, Any]) -> Any:
+        try:
+            value = _fetch(refs[0]) if refs else None
+        except BaseException as error:
+            # The others must not wait for us. They are told; who called us gets the error itself.
+            with contextlib.suppress(CollectiveError):
+                _VERBS[verb](self.group, None, _headers.failure(error), **parameters)
+            raise
+        header = Header.of(value)
+        result = _VERBS[verb](self.group, value, header, **parameters)
+        return None if result is None else Kept(result)
+
+
+# --- The operations: of a group, what this rank has, and the header that says so ---
+
+
+def _allreduce(group: Group, value: Any, mine: Header, op: ReduceOp) -> Any:
+    _headers.exchange(group, mine)
+    if _is_list(value):
+        group.allreduce_coalesced(value, op)
+    else:
+        group.allreduce(value, op)
+    return value
+
+
+def _reduce(group: Group, value: Any, mine: Header, dst_rank: int, op: ReduceOp) -> Any:
+    _headers.exchange(group, mine)
+    group.reduce(value, dst_rank, op)
+    return value
+
+
+def _broadcast(group: Group, value: Any, mine: Header, src_rank: int) -> Any:
+    headers = _headers.exchange(group, mine)
+    if value is None:
+        value = headers[src_rank].empty()
+    group.broadcast(value, src_rank)
+    return value
+
+
+def _allgather(group: Group, value: Any, mine: Header) -> Any:
+    _headers.exchange(group, mine)
+    rows = mine.empty(group.world_size)
+    group.allgather(rows, value)
+    return rows
+
+
+def _gather(group: Group, value: Any, mine: Header, dst_rank: int) -> Any:
+    _headers.exchange(group, mine)
+    rows = mine.empty(group.world_size) if group.rank == dst_rank else None
+    group.gather(value, rows, dst_rank)
+    return rows
+
+
+def _scatter(group: Group, value: Any, mine: Header, src_rank: int) -> Any:
+    part = mine if _is_list(value) or mine.error else mine.row
+    part = _headers.exchange(group, part)[src_rank]
+    tensor = part.empty()
+    group.scatter(tensor, value, src_rank)
+    return tensor
+
+
+def _reducescatter(group: Group, value: Any, mine: Header, op: ReduceOp) -> Any:
+    part = mine if _is_list(value) or mine.error else mine.row
+    _headers.exchange(group, part)
+    tensor = part.empty()
+    group.reducescatter(tensor, value, op)
+    return tensor
+
+
+def _alltoall(group: Group, value: Any, mine: Header) -> Any:
+    part = mine if _is_list(value) or mine.error else mine.row
+    _headers.exchange(group, part)
+    rows = part.empty(group.world_size)
+    group.alltoall(rows, value)
+    return rows
+
+
+def _send(group: Group, value: Any, mine: Header, dst_rank: int) -> Any:
+    _headers.send(group, mine, dst_rank)
+    if not mine.error:
+        group.send(value, dst_rank)
+
+
+def _recv(group: Group, value: Any, mine: Header, src_rank: int) -> Any:
+    del value, mine
+    tensor = _headers.recv(group, src_rank).empty()
+    group.recv(tensor, src_rank)
+    return tensor
+
+
+def _barrier(group: Group, value: Any, mine: Header) -> Any:
+    del value, mine
+    group.barrier()
+
+
+_VERBS: dict[str, Callable[..., Any]] = {
+    "allreduce": _allreduce,
+    "reduce": _reduce,
+    "broadcast": _broadcast,
+    "allgather": _allgather,
+    "gather": _gather,
+    "scatter": _scatter,
+    "reducescatter": _reducescatter,
+    "alltoall": _alltoall,
+    "send": _send,
+    "recv": _recv,
+    "barrier": _barrier,
+}
+
+
+def _fetch(ref: Any) -> Any:
+    """What the ref is of, as memory of this process: a tensor that stays here, or a copy."""
+    value = ray.get(ref)
+    if isinstance(value, Buffer):
+        raise InvalidError(
+            f"{value!r} is not in this actor: state the operation with one tensor of each rank, in "
+            "the order of the ranks. If its actor was restarted, the tensor is gone"
+        )
+    check(value)
+    return value if is_kept(value) else own(value)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple))
+
+
+# --- What the driver lets an actor do, by __ray_call__ ---
+
+_members: dict[str, Member] = {}
+
+
+def locate(actor: Any) -> str:
+    """The node that it runs on."""
+    del actor
+    return _node.this_node().id
+
+
+def join(actor: Any, group: str, rank: int, world_size: int, options: dict[str, Any]) -> None:
+    """Takes the seat, also if the actor is in a group of that name already."""
+    leave(actor, group)
+    client = _default.default_client()
+    _members[group] = Member(client.join(group, rank, world_size, **options))
+
+
+def leave(actor: Any, group: str) -> None:
+    """Waits for nobody."""
+    del actor
+    member = _members.pop(group, None)
+    if member is not None:
+        member.group.leave()
+
+
+def run(
+    actor: Any, group: str, number: int, verb: str, refs: list[Any], parameters: dict[str, Any]
+) -> Any:
+    """See Member.run."""
+    del actor
+    member = _members.get(group)
+    if member is None:
+        raise GroupClosedError(
+            f"this actor is not in group {group!r}: it was destroyed, or the actor was restarted; "
+            "its driver can call reform()",
+            group=group,
+        )
+    return member.run(number, verb, refs, parameters)
+
+
+def fetch(actor: Any, refs: list[Any]) -> Any:
+    """The tensors themselves, into Ray's object store."""
+    del actor
+    return ray.get(refs[0])

@@ -1,0 +1,54 @@
+"""Actors that run what a test tells them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ray
+
+DEADLINE_S = 90.0
+
+
+@ray.remote(num_cpus=0)
+class Rank:
+    """One rank."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Any] = {}
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """function(actor, *arguments)."""
+        return function(self, *arguments)
+
+    def take(self, array: Any, function: Callable[..., Any], *arguments: Any) -> Any:
+        """The same with an array as Ray delivers it: read-only."""
+        return function(self, array, *arguments)
+
+    def pid(self) -> int:
+        """Its process."""
+        return os.getpid()
+
+
+def start_all(actors: Sequence[Any], function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """Lets each run function(actor, rank, world_size, *arguments)."""
+    size = len(actors)
+    return [
+        actor.call.remote(function, rank, size, *arguments) for rank, actor in enumerate(actors)
+    ]
+
+
+def all_of(actors: Sequence[Any], function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """The same, and returns what they return, by rank."""
+    return list(ray.get(start_all(actors, function, *arguments), timeout=DEADLINE_S))
+
+
+def error_of(ref: Any) -> BaseException:
+    """What the task has raised itself."""
+    try:
+        value = ray.get(ref, timeout=DEADLINE_S)
+    except ray.exceptions.RayTaskError as error:
+        assert isinstance(error.cause, BaseException)
+        return error.cause
+    raise AssertionError(f"it has returned {value!r}")
