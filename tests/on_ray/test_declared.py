@@ -190,6 +190,7 @@ def test_refs_from_elsewhere(group: tutti.ray.DeclaredGroup) -> None:
         tutti.ray.allreduce_refs([np.zeros(3)] * 3)
 
 
+@pytest.mark.skipif(ray.__version__.startswith("2.56."), reason="Ray 2.56 does not tell")
 @pytest.mark.usefixtures("group")
 def test_what_nobody_refers_to_is_let_go(actors: list[Any]) -> None:
     def kept() -> list[int]:

@@ -406,6 +406,7 @@ def test_an_actor_that_ray_restarts_takes_its_seat_again(new_ranks: Any, name: s
     assert isinstance(error, tutti.RankLostError)
     assert error.culprits == (1,)
     all_of(actors[:1], destroy, name)
+    ray.get(actors[1].pid.options(max_task_retries=-1).remote())  # it has been restarted
     all_of(actors, init, name)
     all_of(actors, use)
 

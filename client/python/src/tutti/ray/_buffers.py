@@ -25,6 +25,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 # By number, and what they are called in other processes: a number of this actor's.
 _kept: dict[int, Any] = {}
 _numbers = itertools.count(1)
+# Where Ray does not tell who refers to them.
+_KEPT_MAX = 256
 
 
 class Kept:
@@ -39,10 +41,7 @@ class Kept:
         number = next(_numbers)
         lease = ray.put(None)
         _kept[number] = self.value
-        worker = ray._private.worker.global_worker
-        worker.core_worker.add_object_out_of_scope_callback(
-            lease, lambda _: _kept.pop(number, None)
-        )
+        _let_go_after(lease, number)
         actor = ray.get_runtime_context().get_actor_id()
         return _arrive, (actor, number, _describe(self.value), lease)
 
@@ -68,7 +67,8 @@ def method(function: F) -> F:
 
     What `actor.method.remote()` refers to is a `Buffer`, of some bytes; `allreduce_refs` and its
     like work on the tensor itself, in place, and other methods of the actor get it as their
-    argument. `tutti.ray.get` copies it out. It is kept until nobody refers to the Buffer any more.
+    argument. `tutti.ray.get` copies it out. It is kept until nobody refers to the Buffer any more
+    (with Ray 2.56, until the actor has made 256 others).
     """
     if inspect.iscoroutinefunction(function):
 
@@ -109,6 +109,15 @@ def _describe(value: Any) -> str:
         f"shape {tuple(tensor.shape)}"
         for tensor in tensors_of(value)
     )
+
+
+def _let_go_after(lease: Any, number: int) -> None:
+    """Once nobody refers to the lease. Ray 2.56 does not tell; there the oldest have to go."""
+    worker = ray._private.worker.global_worker.core_worker
+    if hasattr(worker, "add_object_out_of_scope_callback"):
+        worker.add_object_out_of_scope_callback(lease, lambda _: _kept.pop(number, None))
+    else:
+        _kept.pop(number - _KEPT_MAX, None)
 
 
 def _arrive(actor_id: str, number: int, description: str, lease: Any) -> Any:
