@@ -1,6 +1,6 @@
 """Four Ray actors average the gradients of a PyTorch model, in place, through the node's daemon.
 
-Start the daemon first: tuttid
+The daemon comes up by itself, if tuttid is installed: on $PATH, or where $TUTTID says.
 """
 
 import ray

@@ -123,12 +123,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = [options.only] if options.only else list(EXCHANGES)
     progress = Progress()
     try:
-        if "tutti" in names:
-            check_daemon()
         trainer = Trainer(options, progress)
         progress.say(trainer.describe())
         progress.draw("starting Ray")
         _start_ray()
+        if "tutti" in names:
+            check_daemon()
         trainings = [trainer.run(name) for name in names]
         progress.say("\n" + summarize(trainings))
         return 0 if all(training.same_everywhere for training in trainings) else 1
