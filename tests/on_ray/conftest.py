@@ -17,6 +17,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 import ray
 from ranks import Rank, all_of
 
+_FOLDER = str(pathlib.Path(__file__).parent)
 HOOK = "tutti.ray.register"
 _names = itertools.count(1)
 
@@ -39,7 +40,7 @@ def start_ray(**options: Any) -> None:
             "env_vars": {
                 "TUTTID": os.environ["TUTTID"],
                 # Where workers find the functions of tests.
-                "PYTHONPATH": str(pathlib.Path(__file__).parent),
+                "PYTHONPATH": os.pathsep.join([_FOLDER, os.environ.get("PYTHONPATH", "")]),
             },
         },
         **options,

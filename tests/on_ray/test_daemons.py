@@ -157,6 +157,19 @@ def test_what_is_wrong_with_the_program_is_said(program: str, says: str) -> None
 
 
 @pytest.mark.usefixtures("fresh")
+def test_a_directory_that_others_can_write_is_refused() -> None:
+    """Theirs might be the daemon in it."""
+    context = ray.get_runtime_context()
+    folder = Path(context.get_temp_dir(), context.get_session_name(), "tutti")
+    folder.mkdir()
+    folder.chmod(0o777)
+    (ref,) = start_all([Rank.remote()], init, "g")
+    assert "not a directory of ours alone" in str(error_of(ref))
+    folder.rmdir()
+    all_of([Rank.remote()], init, "g")
+
+
+@pytest.mark.usefixtures("fresh")
 def test_start_names_the_nodes_where_it_failed(monkeypatch: Any) -> None:
     with pytest.raises(tutti.NodeLostError, match=r"(?s)not all Ray nodes.*no_such_setting"):
         tutti.ray.start({"no_such_setting": "1"})

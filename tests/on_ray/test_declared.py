@@ -53,7 +53,7 @@ class Actor:
 
     def fail(self) -> Any:
         """No tensor at all."""
-        raise KeyError("nothing here")
+        raise KeyError("nothing here, " + "наш " * 200)
 
     @tutti.ray.method
     def wrong(self) -> Any:
@@ -229,6 +229,15 @@ def test_an_actor_that_has_no_tensor(actors: list[Any], group: tutti.ray.Declare
         assert type(error_of(results[1])).__name__ == says
         assert time.monotonic() - started < 20
     assert isinstance(error_of(tutti.ray.send_ref(actors[1].fail.remote(), 0)), tutti.InvalidError)
+    # What the operation itself would refuse, when the others have begun it.
+    one, *others = actors
+    for wrong in (
+        tutti.ray.reducescatter_refs([a.parts.remote(3 - n // 2) for n, a in enumerate(actors)]),
+        tutti.ray.allgather_refs([one.own.remote(), *(a.parts.remote(3) for a in others)]),
+    ):
+        errors = [error_of(ref) for ref in wrong]
+        assert isinstance(errors[0], tutti.InvalidError)
+        assert isinstance(errors[2], tutti.ArgumentError)
     lengths = [actor.new.remote(1, 5 + rank // 2) for rank, actor in enumerate(actors)]
     results = tutti.ray.allreduce_refs(lengths)
     assert all(isinstance(error_of(ref), tutti.MismatchError) for ref in results)

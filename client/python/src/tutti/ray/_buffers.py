@@ -1,7 +1,7 @@
 """Tensors that stay in their actor: what is sent about in their place.
 
-A decorated method returns `Kept`. Ray pickles that: the tensor goes into a table of its process,
-and out goes a `Buffer`, which says where it is. Wherever a Buffer is unpickled it is one, but at
+A decorated method returns `Kept`: the tensor is in a table of its process, and what Ray pickles is
+a `Buffer`, which says where it is. Wherever a Buffer is unpickled it is one, but at
 home, where it is the tensor again. So a ref to it can be handed to methods of the same actor.
 
 With the Buffer goes a lease, an empty object that the actor owns. Ray counts who refers to it, and
@@ -33,17 +33,19 @@ class Kept:
     """At home: a tensor, or a list of some, that is to stay here."""
 
     def __init__(self, value: Any) -> None:
-        """Raises TypeError if it is neither."""
+        """Raises TypeError if it is neither, or this is no actor."""
         check(value)
-        self.value = value
+        self._actor = ray.get_runtime_context().get_actor_id()
+        if self._actor is None:
+            raise TypeError("tutti.ray.method is for methods of actors: a task keeps nothing")
+        self._description = _describe(value)
+        self._number = next(_numbers)
+        self._lease = ray.put(None)
+        _kept[self._number] = value
+        _let_go_after(self._lease, self._number)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        number = next(_numbers)
-        lease = ray.put(None)
-        _kept[number] = self.value
-        _let_go_after(lease, number)
-        actor = ray.get_runtime_context().get_actor_id()
-        return _arrive, (actor, number, _describe(self.value), lease)
+        return _arrive, (self._actor, self._number, self._description, self._lease)
 
 
 class Buffer:

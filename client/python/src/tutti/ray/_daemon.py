@@ -12,9 +12,11 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TextIO
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -26,6 +28,9 @@ from tutti.ray._node import Node, raylet_pid, this_node
 _LAUNCH = Path(__file__).with_name("_launch.py")
 # Of a daemon that is being started: it takes a few milliseconds, and a node may be busy.
 _READY_TIMEOUT_S = 30.0
+# Longer than another one's turn.
+_TURN_TIMEOUT_S = 45.0
+_LOOK_EVERY_S = 0.02
 _LOG_TAIL_BYTES = 2000
 
 
@@ -79,10 +84,25 @@ def answers(socket_dir: Path) -> bool:
 @contextlib.contextmanager
 def _turn(node: Node) -> Iterator[None]:
     """One process of the node at a time."""
-    node.socket_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    node.socket_dir.mkdir(mode=0o700, exist_ok=True)
     with open(node.socket_dir / "start.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        deadline = time.monotonic() + _TURN_TIMEOUT_S
+        while not _try_lock(lock):
+            if time.monotonic() > deadline:
+                raise NodeLostError(
+                    f"another process has been starting tuttid ({lock.name}) for "
+                    f"{_TURN_TIMEOUT_S:g} s; is it stopped?"
+                )
+            threading.Event().wait(_LOOK_EVERY_S)
         yield
+
+
+def _try_lock(lock: TextIO) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _start(node: Node, pid: int, settings: Mapping[str, str]) -> None:

@@ -20,8 +20,9 @@ from tutti.group import Group
 from tutti.ray._buffers import tensors_of
 from tutti.ray._errors import original
 
-_BYTES = 1024
-_ERROR_CHARACTERS = 300
+# Room for 64 dimensions, and for an error of which JSON has to write each byte as six.
+_BYTES = 4096
+_ERROR_BYTES = 300
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def _check(group: Group, headers: dict[int, Header]) -> dict[int, Header]:
 
 def _bytes_of(header: Header) -> npt.NDArray[np.uint8]:
     row = np.zeros(_BYTES, np.uint8)
-    text = json.dumps(vars(header)).encode()
+    text = json.dumps(vars(header), ensure_ascii=False).encode()
     row[: len(text)] = np.frombuffer(text, np.uint8)
     return row
 
@@ -107,7 +108,8 @@ def failure(error: BaseException) -> Header:
     """What to tell of an error. The rank itself raises it."""
     cause = original(error)
     text = str(cause) if isinstance(cause, CollectiveError) else repr(cause)
-    return Header(error=text.splitlines()[0][:_ERROR_CHARACTERS] or "failed")
+    first = (text.splitlines() or ["failed"])[0].encode(errors="replace")[:_ERROR_BYTES]
+    return Header(error=first.decode(errors="ignore"))
 
 
 def own(value: Any) -> Any:

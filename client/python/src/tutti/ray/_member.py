@@ -10,7 +10,14 @@ from typing import Any
 import ray
 
 from tutti import _default
-from tutti.errors import CollectiveError, DeadlineError, GroupClosedError, InvalidError
+from tutti.errors import (
+    ArgumentError,
+    CollectiveError,
+    DeadlineError,
+    GroupClosedError,
+    InvalidError,
+    LimitError,
+)
 from tutti.group import Group
 from tutti.ops import ReduceOp
 from tutti.ray import _headers, _node
@@ -49,13 +56,18 @@ class Member:
     def _run(self, verb: str, refs: list[Any], parameters: dict[str, Any]) -> Any:
         try:
             value = _fetch(refs[0]) if refs else None
+            _check_form(verb, value, self.group.world_size)
         except BaseException as error:
             # The others must not wait for us. They are told; who called us gets the error itself.
             with contextlib.suppress(CollectiveError):
                 _VERBS[verb](self.group, None, _headers.failure(error), **parameters)
             raise
-        header = Header.of(value)
-        result = _VERBS[verb](self.group, value, header, **parameters)
+        try:
+            result = _VERBS[verb](self.group, value, Header.of(value), **parameters)
+        except BaseException as error:
+            if not isinstance(error, CollectiveError) or isinstance(error, LimitError):
+                self.group.leave()  # or the others would wait for what we have not submitted
+            raise
         return None if result is None else Kept(result)
 
 
@@ -86,8 +98,8 @@ def _broadcast(group: Group, value: Any, mine: Header, src_rank: int) -> Any:
 
 
 def _allgather(group: Group, value: Any, mine: Header) -> Any:
+    rows = None if mine.error else mine.empty(group.world_size)
     _headers.exchange(group, mine)
-    rows = mine.empty(group.world_size)
     group.allgather(rows, value)
     return rows
 
@@ -170,6 +182,28 @@ def _fetch(ref: Any) -> Any:
 
 def _is_list(value: Any) -> bool:
     return isinstance(value, (list, tuple))
+
+
+def _check_form(verb: str, value: Any, world_size: int) -> None:
+    """Raises ArgumentError for what the operation would refuse when the others have begun it."""
+    if value is None:
+        return
+    if verb in ("scatter", "reducescatter", "alltoall"):
+        parts = len(value) if _is_list(value) or value.ndim else 0
+        if parts != world_size:
+            raise ArgumentError(
+                f"{verb} takes a list of {world_size} tensors, or a tensor whose first dimension "
+                f"is {world_size}; it has got {parts}"
+            )
+    elif _is_list(value) and verb != "allreduce":
+        raise ArgumentError(f"{verb} takes one tensor, and has got a list")
+    if _is_list(value) and len({_form(tensor, verb) for tensor in value}) != 1:
+        raise ArgumentError(f"the tensors of a list differ, or there are none ({verb})")
+
+
+def _form(tensor: Any, verb: str) -> tuple[Any, ...]:
+    # Those that are reduced as one operation may have any shapes.
+    return str(tensor.dtype), None if verb == "allreduce" else tuple(tensor.shape)
 
 
 # --- What the driver lets an actor do, by __ray_call__ ---

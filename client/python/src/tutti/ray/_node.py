@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 import ray
 
 from tutti import _paths
+from tutti.errors import NodeLostError
 
 # Ray sets it for all of its workers.
 _RAYLET_PID = "RAY_RAYLET_PID"
@@ -25,18 +28,34 @@ class Node:
 
     @property
     def socket_dir(self) -> Path:
-        """Where the sockets of the node's daemon are."""
+        """Where the sockets of the node's daemon are. Makes the directory above.
+
+        Raises NodeLostError if that is another user's, or open to others.
+        """
         path = self.session_dir / "tutti" / self.id[:16]
-        if _paths.fits_sockets(path):
-            return path
-        # Ray's own directory may be anywhere (--temp-dir).
-        session = hashlib.sha256(os.fsencode(self.session_dir)).hexdigest()[:16]
-        return Path(f"/tmp/tutti-{os.geteuid()}/{session}-{self.id[:16]}")
+        if not _paths.fits_sockets(path):
+            # Ray's own directory may be anywhere (--temp-dir).
+            session = hashlib.sha256(os.fsencode(self.session_dir)).hexdigest()[:16]
+            path = Path(f"/tmp/tutti-{os.geteuid()}/{session}-{self.id[:16]}")
+        _make_own(path.parent)
+        return path
 
     @property
     def log(self) -> Path:
         """Where the daemon writes, among Ray's logs."""
         return self.session_dir / "logs" / f"tuttid-{self.id[:16]}.log"
+
+
+def _make_own(folder: Path) -> None:
+    """Ray's directories, and /tmp, are open to all users: ours is only ours."""
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if found.st_uid != os.geteuid() or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o022:
+        raise NodeLostError(
+            f"{folder} is not a directory of ours alone (user {found.st_uid}, mode "
+            f"{stat.S_IMODE(found.st_mode):o}); remove it, or set TUTTI_SOCKET_DIR for the raylet"
+        )
 
 
 def this_node() -> Node:
