@@ -224,7 +224,7 @@ _MIDDLE_SIZES = tuple(size for size in LATENCY_SIZES if size > SMALL)
 _Value = Callable[[Case], float | None]
 
 
-def _worst(bar: Bar, cases: list[Case], contestant: str, value: _Value, results: Results) -> Bar:
+def worst(bar: Bar, cases: list[Case], contestant: str, value: _Value, results: Results) -> Bar:
     """The bar with the value of the worst case. None if one of them has none."""
     for case in cases:
         if failure := results.failure(case, contestant):
@@ -233,8 +233,8 @@ def _worst(bar: Bar, cases: list[Case], contestant: str, value: _Value, results:
     found = [(each, case) for each, case in values if each is not None]
     if len(found) < len(values):
         return bar
-    worst = (max if bar.at_most else min)(found, key=lambda pair: pair[0])
-    return dataclasses.replace(bar, value=worst[0], note=f"at {size_name(worst[1].bytes)}")
+    decided, case = (max if bar.at_most else min)(found, key=lambda pair: pair[0])
+    return dataclasses.replace(bar, value=decided, note=f"at {size_name(case.bytes)}")
 
 
 def _latency_cases(sizes: tuple[int, ...], world_size: int) -> list[Case]:
@@ -256,7 +256,7 @@ def _us_bars(results: Results, what: str, contestant: str, bounds: dict[int, flo
     for world_size, bound in bounds.items():
         bar = Bar(_name(what, world_size, "time of one"), None, bound, "us", True)
         cases = _latency_cases(_SMALL_SIZES, world_size)
-        bars.append(_worst(bar, cases, contestant, median_us, results))
+        bars.append(worst(bar, cases, contestant, median_us, results))
     return bars
 
 
@@ -271,7 +271,7 @@ def _cost_bars(results: Results, what: str, contestant: str, bare: str, bound: f
     for world_size in LATENCY_WORLDS:
         name = _name(what, world_size, f"times as long as a {TITLES[bare]}")
         cases = _latency_cases(_SMALL_SIZES, world_size)
-        bars.append(_worst(Bar(name, None, bound, "times", True), cases, contestant, cost, results))
+        bars.append(worst(Bar(name, None, bound, "times", True), cases, contestant, cost, results))
     return bars
 
 
@@ -281,7 +281,7 @@ def _times_bar(results: Results, contestant: str, peer: str, cases: list[Case], 
     def times(case: Case) -> float | None:
         return results.times(case, peer, contestant, "warm")
 
-    return _worst(bar, cases, contestant, times, results)
+    return worst(bar, cases, contestant, times, results)
 
 
 def _ring_bars(results: Results) -> list[Bar]:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import argparse
 import datetime
 import functools
-import json
 import os
 import pathlib
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
+import bench_report
 import machine
 import programs
 import tables
 from bars import Bar, Idle, Memory, Results, bars_of
+from bench_report import brief, say
 from cases import (
     ALLREDUCE_WORLDS,
     LARGE,
@@ -151,7 +151,7 @@ class Bench:
         found = measure(case, [crew for _, crew in entered], self._plan, clocks)
         self.series += found
         self._most_kib = max(self._most_kib, machine.anonymous_kib(daemon.pid))
-        figures = [f"{each.contestant} {_brief(each)}" for each in found]
+        figures = [f"{each.contestant} {brief(each)}" for each in found]
         say(f"  {case}: " + ", ".join(figures))
 
     def _first_operation(self, crew: Crew) -> str:
@@ -221,61 +221,14 @@ class Bench:
         return bars_of(Results(self.series), self.memory, self._largest, self.idle)
 
 
-def say(text: str) -> None:
-    print(text, flush=True)
-
-
-def _brief(series: Series) -> str:
-    return tables.duration(series.median_ns("warm")) if series.status == "ok" else series.status
-
-
-def _to_json(series: Series, results: Results) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "section": series.case.section,
-        "operation": series.case.operation,
-        "bytes": series.case.bytes,
-        "world_size": series.case.world_size,
-        "contestant": series.contestant,
-        "status": series.status,
-        "note": series.note,
-        "batch": series.batch,
-        "allocate_ns": series.allocate_ns,
-        "first_ns": series.first_ns,
-        "daemon_cpu_ns": series.daemon_ns_per_operation(),
-    }
-    for temperature in ("warm", "cold"):
-        found[temperature] = None
-        if series.rounds.get(temperature):
-            found[temperature] = {
-                "median_ns": series.median_ns(temperature),
-                "min_ns": series.min_ns(temperature),
-                "share": results.share(series.case, series.contestant, temperature),
-                "rounds_ns": series.rounds[temperature],
-            }
-    return found
-
-
-def write(bench: Bench, document: dict[str, Any], folder: pathlib.Path) -> None:
-    """Writes the run as JSON, as a page, and as a picture if there is matplotlib."""
-    folder.mkdir(parents=True, exist_ok=True)
+def _write(bench: Bench, document: dict[str, Any], folder: pathlib.Path) -> None:
     bars = bench.bars()
-    results = Results(bench.series)
     document["contestants"] = bench.contestants
     document["lanes"] = bench.lanes
-    path = folder / document["name"]
-    path.with_suffix(".md").write_text(tables.page(document, bench.series, bars))
-    document["series"] = [_to_json(each, results) for each in bench.series]
     document["memory"] = vars(bench.memory) if bench.memory else None
     document["idle"] = vars(bench.idle) if bench.idle else None
-    document["bars"] = [{**vars(bar), "verdict": bar.verdict} for bar in bars]
-    path.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n")
-    say("\n" + "\n".join([*tables.warning(document), *tables.bars_table(bars)]))
-    plotter = os.environ.get("TUTTI_BENCH_PLOTTER", "")
-    if plotter:
-        script = str(pathlib.Path(__file__).with_name("plot.py"))
-        png = path.with_suffix(".png")
-        subprocess.run([plotter, script, str(path.with_suffix(".json")), str(png)], check=False)
-    say(f"written: {path}.json, .md" + (", .png" if plotter else "; no plot without matplotlib"))
+    page = tables.page(document, bench.series, bars)
+    bench_report.write(document, bench.series, bars, page, folder)
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -329,7 +282,7 @@ def main(arguments: list[str] | None = None) -> int:
     with DaemonProcess(options.daemon) as daemon:
         os.environ["TUTTI_SOCKET_DIR"] = str(daemon.socket_dir)
         bench.run(daemon, options.memory_operations or (11_000 if options.quick else 1_100_000))
-    write(bench, document, options.out)
+    _write(bench, document, options.out)
     return 0
 
 

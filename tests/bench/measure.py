@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import random
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from cases import Case
-from crew import Crew, CrewError
+from crew import CrewError
 
 # A sample is as many operations, back to back after one common start, as take about this long: the
 # start costs a microsecond or more, and a small operation as much. For the first milliseconds after
@@ -18,6 +19,18 @@ _BATCH_MAX = 10_000
 
 # Nanoseconds of a processor that something has taken.
 CpuClock = Callable[[], int]
+
+
+class Measured(Protocol):
+    """What a turn needs of a contestant's processes: crew.py has it, and so has ray_crew.py."""
+
+    name: str
+
+    def ask(self, line: str) -> list[str]:
+        """Sends a command to all, and returns what each answers. Raises CrewError."""
+
+    def run(self, temperature: str, samples: int, batch: int) -> list[float]:
+        """Nanoseconds of one operation, sample by sample. Raises CrewError."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +92,7 @@ def _untimed(batch: int) -> int:
 class _Turn:
     """One contestant's part in one case. What goes wrong ends only that, and is in its status."""
 
-    def __init__(self, case: Case, crew: Crew, daemon: CpuClock | None) -> None:
+    def __init__(self, case: Case, crew: Measured, daemon: CpuClock | None) -> None:
         self._crew = crew
         self._daemon = daemon
         self.series = Series(case, crew.name)
@@ -133,7 +146,10 @@ class _Turn:
 
 
 def measure(
-    case: Case, crews: list[Crew], plan: Plan, daemon: Mapping[str, CpuClock] | None = None
+    case: Case,
+    crews: Sequence[Measured],
+    plan: Plan,
+    daemon: Mapping[str, CpuClock] | None = None,
 ) -> list[Series]:
     """One series for each crew, in their order. `daemon`: what is read for crews of these names."""
     turns = [_Turn(case, crew, (daemon or {}).get(crew.name)) for crew in crews]

@@ -33,8 +33,8 @@ def _of(document: dict[str, Any], world_size: int, row: str, contestant: str) ->
 
 
 def _row(series: dict[str, Any]) -> str:
-    if series["section"] == "latency":
-        return "latency"
+    if series["section"] in ("latency", "ray"):
+        return str(series["section"])
     return "allreduce" if series["operation"] == "allreduce" else "other"
 
 
@@ -68,6 +68,12 @@ def _draw_latency(axes: Axes, document: dict[str, Any], world_size: int) -> None
     axes.set_ylabel("us, median, back to back")
 
 
+def _draw_ray(axes: Axes, document: dict[str, Any], world_size: int) -> None:
+    _draw_times(axes, document, world_size, "ray")
+    axes.set_title(f"allreduce in Ray, {world_size} actors")
+    axes.set_ylabel("us, median")
+
+
 def _draw_others(axes: Axes, document: dict[str, Any], world_size: int) -> None:
     series = {
         name: {each["operation"]: each for each in _of(document, world_size, "other", name)}
@@ -93,6 +99,7 @@ _ROWS: dict[str, _Draw] = {
     "allreduce": _draw_allreduce,
     "other": _draw_others,
     "latency": _draw_latency,
+    "ray": _draw_ray,
 }
 
 

@@ -7,35 +7,14 @@ contestants are taken from $TUTTI_BENCH_BIN, or built as developers build (quick
 """
 
 import json
-import os
-import pathlib
 import platform
-import shutil
 import sys
 
 import bench
-import programs
 import pytest
 from contestants import LATENCY_CONTESTANTS, THROUGHPUT_CONTESTANTS
 
 _LARGEST = 4096
-_BINARIES = {"TUTTID": "tuttid", "TUTTI_CLI": "tutti"}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """The programs, with the daemon under test."""
-    for variable in _BINARIES:
-        if variable not in os.environ:
-            pytest.skip(f"{variable} is not set: the path of a binary")
-    given = os.environ.get("TUTTI_BENCH_BIN")
-    built = pathlib.Path(given) if given else programs.build([], with_daemon=False)
-    copies = tmp_path_factory.mktemp("bin")
-    for program in built.iterdir():
-        shutil.copy(program, copies)
-    for variable, name in _BINARIES.items():
-        shutil.copy(os.environ[variable], copies / name)
-    return copies
 
 
 @pytest.fixture(scope="module")

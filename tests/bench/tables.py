@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from bars import Bar, Results
@@ -28,7 +29,7 @@ def _row(*cells: str) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _table(heads: list[str], rows: list[list[str]]) -> list[str]:
+def table(heads: list[str], rows: list[list[str]]) -> list[str]:
     return [_row(*heads), _row(*("---" for _ in heads)), *(_row(*row) for row in rows), ""]
 
 
@@ -49,7 +50,7 @@ def bars_table(bars: list[Bar]) -> list[str]:
         note = bar.failed or bar.note
         measured = quantity(bar.value, bar.unit) + (f" ({note})" if note else "")
         rows.append([bar.name, measured, bound, f"**{bar.verdict}**"])
-    return _table(["bar", "measured", "wanted", ""], rows)
+    return table(["bar", "measured", "wanted", ""], rows)
 
 
 def _names(series: list[Series], cases: list[Case]) -> list[str]:
@@ -58,7 +59,7 @@ def _names(series: list[Series], cases: list[Case]) -> list[str]:
     return [name for name in TITLES if name in found]
 
 
-def _cell(series: Series | None, temperature: str) -> str:
+def cell(series: Series | None, temperature: str) -> str:
     if series is None:
         return "-"
     return f"{duration(series.median_ns(temperature))} ({duration(series.min_ns(temperature))})"
@@ -72,11 +73,11 @@ def _times_table(series: list[Series], cases: list[Case], temperature: str) -> l
     heads = [TITLES[name] for name in names] + [f"Tutti / {TITLES[name]}" for name in peers]
     rows = []
     for case in cases:
-        cells = [_cell(results.find(case, name), temperature) for name in names]
+        cells = [cell(results.find(case, name), temperature) for name in names]
         ratios = [results.ratio(case, "tutti", name, temperature) for name in peers]
         what = f"{case.operation} {size_name(case.bytes)}"
         rows.append([what, *cells, *("-" if each is None else f"{each:.2f}" for each in ratios)])
-    return _table([temperature, *heads], rows)
+    return table([temperature, *heads], rows)
 
 
 def _share_table(series: list[Series], cases: list[Case]) -> list[str]:
@@ -91,7 +92,7 @@ def _share_table(series: list[Series], cases: list[Case]) -> list[str]:
             rate = "-" if bandwidth is None else f"{bandwidth / 1e9:.1f} GB/s"
             cells.append(f"{rate} ({quantity(share, 'share')})")
         rows.append([f"{case.operation} {size_name(case.bytes)}", *cells])
-    return _table(["bytes moved per second", *(TITLES[name] for name in names)], rows)
+    return table(["bytes moved per second", *(TITLES[name] for name in names)], rows)
 
 
 def _first_table(series: list[Series], cases: list[Case]) -> list[str]:
@@ -105,7 +106,7 @@ def _first_table(series: list[Series], cases: list[Case]) -> list[str]:
             for each in found
         ]
         rows.append([f"{case.operation} {size_name(case.bytes)}", *cells])
-    return _table(["first: memory + operation", *(TITLES[name] for name in names)], rows)
+    return table(["first: memory + operation", *(TITLES[name] for name in names)], rows)
 
 
 def _daemon_table(series: list[Series], cases: list[Case]) -> list[str]:
@@ -116,10 +117,10 @@ def _daemon_table(series: list[Series], cases: list[Case]) -> list[str]:
         found = {each.contestant: each for each in watched if each.case == case}
         times = [found[name].daemon_ns_per_operation() if name in found else None for name in names]
         rows.append([f"{case.operation} {size_name(case.bytes)}", *map(duration, times)])
-    return _table(["the daemon's processor time", *(TITLES[name] for name in names)], rows)
+    return table(["the daemon's processor time", *(TITLES[name] for name in names)], rows)
 
 
-def _problems(series: list[Series]) -> list[str]:
+def problems(series: list[Series], titles: Mapping[str, str]) -> list[str]:
     """What was wrong in several cases alike is said once."""
     bad: dict[tuple[str, str], list[Case]] = {}
     for each in series:
@@ -128,13 +129,14 @@ def _problems(series: list[Series]) -> list[str]:
     lines = []
     for (name, status), cases in bad.items():
         more = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
-        lines.append(f"* {TITLES[name]}, {cases[0]}{more}: {status}")
+        lines.append(f"* {titles[name]}, {cases[0]}{more}: {status}")
     return lines
 
 
-def _choices(series: list[Series]) -> list[str]:
+def choices(series: list[Series], titles: Mapping[str, str]) -> list[str]:
+    """What contestants have noted."""
     noted = [each for each in series if each.note.strip()]
-    return [f"* {TITLES[each.contestant]}, {each.case}: {each.note}" for each in noted]
+    return [f"* {titles[each.contestant]}, {each.case}: {each.note}" for each in noted]
 
 
 # Of a core: what a daemon of the system, or a terminal, takes now and then.
@@ -146,7 +148,7 @@ def warning(document: dict[str, Any]) -> list[str]:
     busy = document["busy_cores"]
     if busy <= _QUIET_CORES:
         return []
-    return [f"**Others kept {busy} cores busy when this began: its figures say little.**", ""]
+    return [f"**Others kept {busy} cores busy meanwhile: its figures say little.**", ""]
 
 
 def _cases_of(series: list[Series], section: str, world_size: int) -> list[Case]:
@@ -173,13 +175,18 @@ def _latency(series: list[Series], cases: list[Case]) -> list[str]:
     return lines + _times_table(series, cases, "warm") + _daemon_table(series, cases)
 
 
-def page(document: dict[str, Any], series: list[Series], bars: list[Bar]) -> str:
+def head(document: dict[str, Any], bars: list[Bar]) -> list[str]:
+    """How any page begins: what it was measured on, and the bars."""
     lines = [f"# Benchmark: {document['name']}", "", "docs/benchmarks.md says how to read this."]
     lines += ["", *(f"* {key}: {value}" for key, value in document["machine"].items())]
     if document.get("daemon_settings"):
         lines.append(f"* settings of the daemon: {' '.join(document['daemon_settings'])}")
     lines += [f"* {key}: {document[key]}" for key in ("started", "busy_cores", "plan")]
-    lines += ["", "## Bars", "", *warning(document), *bars_table(bars)]
+    return [*lines, "", "## Bars", "", *warning(document), *bars_table(bars)]
+
+
+def page(document: dict[str, Any], series: list[Series], bars: list[Bar]) -> str:
+    lines = head(document, bars)
     for world_size in ALLREDUCE_WORLDS:
         lines += _throughput(series, _cases_of(series, THROUGHPUT, world_size))
     for world_size in LATENCY_WORLDS:
@@ -187,8 +194,8 @@ def page(document: dict[str, Any], series: list[Series], bars: list[Bar]) -> str
     lines += ["## What was compared", ""]
     lines += [f"* {name}: {text}" for name, text in document["contestants"].items()]
     lines += [f"* lanes, {where}: {lanes}" for where, lanes in document["lanes"].items()]
-    if choices := _choices(series):
-        lines += ["", "What the bare kernel has chosen:", "", *choices]
-    if problems := _problems(series):
-        lines += ["", "## Problems", "", *problems]
+    if chosen := choices(series, TITLES):
+        lines += ["", "What the bare kernel has chosen:", "", *chosen]
+    if bad := problems(series, TITLES):
+        lines += ["", "## Problems", "", *bad]
     return "\n".join(lines) + "\n"
