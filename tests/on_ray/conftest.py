@@ -31,7 +31,8 @@ def pytest_configure() -> None:
 
 
 def start_ray(**options: Any) -> None:
-    """A driver of a cluster, as a user would have it."""
+    """A driver of a cluster, as a user would have it; of a new one, unless an address is given."""
+    options.setdefault("address", "local")
     ray.init(
         include_dashboard=False,
         log_to_driver=False,
