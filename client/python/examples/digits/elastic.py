@@ -1,5 +1,5 @@
-"""Training that goes on when a worker dies: four Ray actors learn to read handwritten digits, one of
-them is killed half-way, and another takes its place.
+"""Training that goes on when a worker dies: four Ray actors learn to read handwritten digits, one
+of them is killed half-way, and another takes its place.
 
 Each step is an allreduce of the gradients. When an actor dies, the others' allreduce raises
 RankLostError at once; nobody's parameters have changed in that step. The driver starts another
@@ -98,7 +98,8 @@ def train(disturbed: bool) -> float:
         ray.get([workers[rank].leave.remote() for rank in (0, 1, 3)])
         step = ray.get([worker.join.remote() for worker in workers])[0]
         took_s = time.monotonic() - killed
-        print(f"  another rank 2 goes on with them from step {step} of {steps}, {took_s:.1f} s later")
+        print(f"  another rank 2 goes on with them from step {step} of {steps},", end=" ")
+        print(f"{took_s:.1f} s later")
     ray.get([worker.train.remote(steps) for worker in workers])
     accuracies = ray.get([worker.accuracy.remote(unseen) for worker in workers])
     assert len(set(accuracies)) == 1
