@@ -1,0 +1,61 @@
+"""Many tensors as one: a copy of them, side by side, in memory that is shared with the daemon."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tutti import _default
+
+
+class Flat:
+    """A flat tensor as long as all of `tensors` together, of their one dtype and kind.
+
+    The tensors are not kept. Not thread-safe.
+    """
+
+    def __init__(self, tensors: Sequence[Any]) -> None:
+        """Raises ValueError if there are none, or of several dtypes."""
+        kinds = {(isinstance(tensor, np.ndarray), str(tensor.dtype)) for tensor in tensors}
+        if len(kinds) != 1:
+            raise ValueError(f"tensors of one dtype are wanted, all NumPy or all PyTorch: {kinds}")
+        sizes = [math.prod(tensor.shape) for tensor in tensors]
+        # Of bytes, because NumPy has not all dtypes of PyTorch.
+        memory = _default.zeros(sum(sizes) * tensors[0].itemsize, np.uint8)
+        self.tensor: Any = _typed(memory, tensors[0])
+        ends = np.cumsum(sizes)
+        self._parts = [
+            self.tensor[end - size : end].reshape(tuple(tensor.shape))
+            for tensor, size, end in zip(tensors, sizes, ends, strict=True)
+        ]
+
+    def load(self, tensors: Sequence[Any]) -> None:
+        """Copies them in."""
+        for part, tensor in zip(self._parts, tensors, strict=True):
+            part[...] = _plain(tensor)
+
+    def store(self, tensors: Sequence[Any]) -> None:
+        """Copies them out, in place; also if PyTorch computes gradients of them."""
+        for part, tensor in zip(self._parts, tensors, strict=True):
+            _plain(tensor)[...] = part
+
+    @property
+    def parts(self) -> list[Any]:
+        """As tensors of the shapes that were given: views of the flat one."""
+        return list(self._parts)
+
+
+def _plain(tensor: Any) -> Any:
+    """The same memory, of which PyTorch records nothing."""
+    return tensor if isinstance(tensor, np.ndarray) else tensor.detach()
+
+
+def _typed(memory: Any, like: Any) -> Any:
+    if isinstance(like, np.ndarray):
+        return memory.view(like.dtype)
+    import torch
+
+    return torch.from_numpy(memory).view(like.dtype)
