@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import pathlib
-import subprocess
-import sys
 
 import pytest
 from daemon import DaemonProcess
-
-EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "client/python/examples"
+from examples import run_example
 
 
 @pytest.mark.parametrize(
@@ -25,13 +20,6 @@ def test_example(daemon: DaemonProcess, name: str, needs: tuple[str, ...], expec
     for module in needs:
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"{module} is not installed")
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLES / name)],
-        env={**os.environ, "RAY_ADDRESS": "local"},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    done = run_example(name, 200)
     assert done.returncode == 0, done.stderr + daemon.log
     assert done.stdout.splitlines()[-1] == expected

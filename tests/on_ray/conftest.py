@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 import pathlib
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "harness"))
 
 # Ray would open a port to the world, and ask for tokens of its own.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")

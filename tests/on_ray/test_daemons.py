@@ -81,7 +81,7 @@ def all_gone(processes: list[psutil.Process]) -> bool:
 
 
 @pytest.mark.usefixtures("fresh")
-def test_the_first_use_starts_one_however_many_come_at_once(monkeypatch: Any) -> None:
+def test_the_first_use_starts_one_however_many_come_at_once() -> None:
     """And nothing else is needed: no address, no port, no directory."""
     assert not daemons()
     actors = [Rank.remote() for _ in range(6)]
@@ -170,7 +170,7 @@ def test_a_directory_that_others_can_write_is_refused() -> None:
 
 
 @pytest.mark.usefixtures("fresh")
-def test_start_names_the_nodes_where_it_failed(monkeypatch: Any) -> None:
+def test_start_names_the_nodes_where_it_failed() -> None:
     with pytest.raises(tutti.NodeLostError, match=r"(?s)not all Ray nodes.*no_such_setting"):
         tutti.ray.start({"no_such_setting": "1"})
     tutti.ray.start()

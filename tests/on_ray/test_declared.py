@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
+from ranks import error_of
 
 import tutti
 import tutti.ray
-
-DEADLINE_S = 90.0
 
 
 @ray.remote(num_cpus=0)
@@ -90,13 +89,6 @@ def group(actors: list[Any], name: str) -> Iterator[tutti.ray.DeclaredGroup]:
     made = tutti.ray.create_group(actors, name, timeout=60)
     yield made
     made.destroy()
-
-
-def error_of(ref: Any) -> BaseException:
-    with pytest.raises(ray.exceptions.RayTaskError) as caught:
-        ray.get(ref, timeout=DEADLINE_S)
-    assert isinstance(caught.value.cause, BaseException)
-    return caught.value.cause
 
 
 def first(refs: Any) -> list[float]:

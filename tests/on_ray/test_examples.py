@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import pathlib
 import re
-import subprocess
-import sys
 
-EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "client/python/examples"
+from examples import run_example
 
 
 def run(name: str) -> str:
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLES / name)],
-        env={**os.environ, "RAY_ADDRESS": "local"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    done = run_example(name, 240)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

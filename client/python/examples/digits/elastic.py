@@ -34,7 +34,6 @@ class Worker:
         count = parameter_count()
         self.model = Model(tutti.zeros(count, np.float32), tutti.zeros(count, np.float32))
         self.model.randomize(seed=7)
-        self.velocity = tutti.zeros(count, np.float32)
 
     def join(self) -> int:
         """Takes over what the rank that has come furthest has. Returns its step."""
@@ -43,7 +42,7 @@ class Worker:
         col.allgather(steps, np.array([self.step]), GROUP)
         self.step, furthest = int(steps.max()), int(steps.argmax())
         col.broadcast(self.model.parameters, furthest, GROUP)
-        col.broadcast(self.velocity, furthest, GROUP)
+        col.broadcast(self.model.velocity, furthest, GROUP)
         return self.step
 
     def leave(self) -> None:
@@ -59,9 +58,7 @@ class Worker:
             rows = order[batch * BATCH : (batch + 1) * BATCH]
             loss = self.model.learn(Samples(self.shard.images[rows], self.shard.labels[rows]))
             col.allreduce(self.model.gradients, GROUP, col.ReduceOp.AVG)
-            self.velocity *= 0.9
-            self.velocity += self.model.gradients
-            self.model.parameters -= 0.02 * self.velocity
+            self.model.step(self.model.gradients, learning_rate=0.02)
             self.step += 1
         return loss
 

@@ -54,7 +54,7 @@ class Model:
     def __init__(self, parameters: Floats, gradients: Floats) -> None:
         self.parameters = parameters
         self.gradients = gradients
-        self._velocity = np.zeros_like(parameters)
+        self.velocity = np.zeros_like(parameters)
         self._layers = _split(parameters)
         self._layer_gradients = _split(gradients)
 
@@ -86,9 +86,9 @@ class Model:
 
     def step(self, gradients: Floats, learning_rate: float, momentum: float = 0.9) -> None:
         """Moves the parameters down the gradients."""
-        self._velocity *= momentum
-        self._velocity += gradients
-        self.parameters -= learning_rate * self._velocity
+        self.velocity *= momentum
+        self.velocity += gradients
+        self.parameters -= learning_rate * self.velocity
 
     def accuracy(self, samples: Samples) -> float:
         """The share of the samples that it reads correctly."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tutti import _exit, _fork
@@ -89,11 +90,9 @@ class Joining:
         # The answer may be on its way, or here: the daemon has given us the seat then.
         self._client._call_off(self._request.join_id)
 
-    def wait_done(self, timeout_s: float) -> bool:
-        """Whether it has been decided within that time; never raises."""
-        done = threading.Event()
-        self._call.add_done_callback(lambda _: done.set())
-        return done.wait(timeout_s)
+    def when_decided(self, callback: Callable[[], None]) -> None:
+        """Calls it, on a thread of gRPC's, once the group is ready or cannot be."""
+        self._call.add_done_callback(lambda _: callback())
 
     def fail(self, error: CollectiveError) -> None:
         """As `cancel`, unless the group is ready; who waits gets `error`."""

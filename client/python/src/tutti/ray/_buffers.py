@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import ray
 
-from tutti.tensors import describe, is_tensor
+from tutti.tensors import describe
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -98,11 +98,14 @@ def is_kept(value: Any) -> bool:
     return any(value is kept for kept in list(_kept.values()))
 
 
+def is_list(value: Any) -> bool:
+    """Several tensors, and not one."""
+    return isinstance(value, (list, tuple))
+
+
 def tensors_of(value: Any) -> Sequence[Any]:
     """One, or several."""
-    if is_tensor(value) or not isinstance(value, (list, tuple)):
-        return [value]
-    return value
+    return value if is_list(value) else [value]
 
 
 def _describe(value: Any) -> str:

@@ -26,7 +26,7 @@ from tutti.ray._errors import original
 _GRACE_S = 15.0
 _JOIN_TIMEOUT_S = 300.0
 
-# Of this driver, by name; the newest last.
+# Of this driver, by name.
 _groups: dict[str, DeclaredGroup] = {}
 
 
@@ -112,7 +112,7 @@ class DeclaredGroup:
             actor.__ray_call__.options(max_task_retries=-1).remote(function, *arguments[rank])
             for rank, actor in enumerate(self._actors)
         ]
-        ready, late = ray.wait(refs, num_returns=len(refs), timeout=limit_s)
+        _, late = ray.wait(refs, num_returns=len(refs), timeout=limit_s)
         if late:
             missing = [rank for rank, ref in enumerate(refs) if ref in late]
             raise DeadlineError(
@@ -121,7 +121,7 @@ class DeclaredGroup:
                 group=self._name,
                 missing=missing,
             )
-        return _results(ready and refs, self._name)
+        return _results(refs, self._name)
 
     def _state(self, rank: int, verb: str, ref: Any | None, parameters: dict[str, Any]) -> Any:
         """One rank's part of an operation: a task of its actor."""
@@ -179,7 +179,6 @@ def create_group(
     name = to_name(name or f"group-{uuid.uuid4().hex[:8]}", "name")
     group = DeclaredGroup(actors, name, {"work_timeout": work_timeout, "timeout": timeout})
     group._form()
-    _groups.pop(name, None)
     _groups[name] = group
     return group
 

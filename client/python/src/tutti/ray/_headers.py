@@ -17,7 +17,7 @@ import numpy.typing as npt
 from tutti import _default
 from tutti.errors import CollectiveError, InvalidError
 from tutti.group import Group
-from tutti.ray._buffers import tensors_of
+from tutti.ray._buffers import is_list, tensors_of
 from tutti.ray._errors import original
 
 # Room for 64 dimensions, and for an error of which JSON has to write each byte as six.
@@ -50,15 +50,7 @@ class Header:
 
     def empty(self, *leading: int) -> Any:
         """A new tensor like this one, with more dimensions in front, in an arena."""
-        shape = (*leading, *self.shape)
-        if not self.torch:
-            return _default.empty(shape, np.dtype(self.dtype))
-        import torch
-
-        dtype = getattr(torch, self.dtype)
-        # Of bytes, because NumPy has not all dtypes of PyTorch.
-        array = _default.empty((*shape, dtype.itemsize), np.uint8)
-        return torch.from_numpy(array).view(dtype).reshape(shape)
+        return _default.empty_of_kind(self.torch, self.dtype, (*leading, *self.shape))
 
 
 def exchange(group: Group, header: Header) -> dict[int, Header]:
@@ -114,7 +106,7 @@ def failure(error: BaseException) -> Header:
 
 def own(value: Any) -> Any:
     """A copy, in an arena, of what Ray has delivered: the original is the object store's."""
-    if isinstance(value, (list, tuple)):
+    if is_list(value):
         return [own(tensor) for tensor in value]
     copy = Header.of(value).empty()
     copy[...] = value

@@ -21,7 +21,7 @@ from tutti.errors import (
 from tutti.group import Group
 from tutti.ops import ReduceOp
 from tutti.ray import _headers, _node
-from tutti.ray._buffers import Buffer, Kept, check, is_kept
+from tutti.ray._buffers import Buffer, Kept, check, is_kept, is_list
 from tutti.ray._headers import Header, own
 
 # How long an operation waits for those that were stated before it, if they are on other threads.
@@ -76,7 +76,7 @@ class Member:
 
 def _allreduce(group: Group, value: Any, mine: Header, op: ReduceOp) -> Any:
     _headers.exchange(group, mine)
-    if _is_list(value):
+    if is_list(value):
         group.allreduce_coalesced(value, op)
     else:
         group.allreduce(value, op)
@@ -112,15 +112,13 @@ def _gather(group: Group, value: Any, mine: Header, dst_rank: int) -> Any:
 
 
 def _scatter(group: Group, value: Any, mine: Header, src_rank: int) -> Any:
-    part = mine if _is_list(value) or mine.error else mine.row
-    part = _headers.exchange(group, part)[src_rank]
-    tensor = part.empty()
+    tensor = _headers.exchange(group, _part(value, mine))[src_rank].empty()
     group.scatter(tensor, value, src_rank)
     return tensor
 
 
 def _reducescatter(group: Group, value: Any, mine: Header, op: ReduceOp) -> Any:
-    part = mine if _is_list(value) or mine.error else mine.row
+    part = _part(value, mine)
     _headers.exchange(group, part)
     tensor = part.empty()
     group.reducescatter(tensor, value, op)
@@ -128,11 +126,16 @@ def _reducescatter(group: Group, value: Any, mine: Header, op: ReduceOp) -> Any:
 
 
 def _alltoall(group: Group, value: Any, mine: Header) -> Any:
-    part = mine if _is_list(value) or mine.error else mine.row
+    part = _part(value, mine)
     _headers.exchange(group, part)
     rows = part.empty(group.world_size)
     group.alltoall(rows, value)
     return rows
+
+
+def _part(value: Any, mine: Header) -> Header:
+    """Of one rank's part, of a list or of a tensor whose rows are the list."""
+    return mine if is_list(value) else mine.row
 
 
 def _send(group: Group, value: Any, mine: Header, dst_rank: int) -> Any:
@@ -180,24 +183,20 @@ def _fetch(ref: Any) -> Any:
     return value if is_kept(value) else own(value)
 
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, (list, tuple))
-
-
 def _check_form(verb: str, value: Any, world_size: int) -> None:
     """Raises ArgumentError for what the operation would refuse when the others have begun it."""
     if value is None:
         return
     if verb in ("scatter", "reducescatter", "alltoall"):
-        parts = len(value) if _is_list(value) or value.ndim else 0
+        parts = len(value) if is_list(value) or value.ndim else 0
         if parts != world_size:
             raise ArgumentError(
                 f"{verb} takes a list of {world_size} tensors, or a tensor whose first dimension "
                 f"is {world_size}; it has got {parts}"
             )
-    elif _is_list(value) and verb != "allreduce":
+    elif is_list(value) and verb != "allreduce":
         raise ArgumentError(f"{verb} takes one tensor, and has got a list")
-    if _is_list(value) and len({_form(tensor, verb) for tensor in value}) != 1:
+    if is_list(value) and len({_form(tensor, verb) for tensor in value}) != 1:
         raise ArgumentError(f"the tensors of a list differ, or there are none ({verb})")
 
 

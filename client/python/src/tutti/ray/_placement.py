@@ -38,14 +38,16 @@ class _Watch:
         scope = f"{joining.client.namespace}\0{joining.name}"
         self._prefix = b"tutti:join:" + hashlib.sha256(scope.encode()).hexdigest().encode() + b":"
         self._own = b""
+        self._decided = threading.Event()
+        joining.when_decided(self._decided.set)
 
     def run(self) -> None:
         """On a thread of its own."""
-        if self._joining.wait_done(_EVERY_S):
+        if self._decided.wait(_EVERY_S):
             return
         self._own = self._prefix + this_node().id.encode()
         before = self._others()
-        while not self._joining.wait_done(_EVERY_S):
+        while not self._decided.wait(_EVERY_S):
             self._tell()
             if self._others() != before:
                 self._fail()

@@ -12,7 +12,8 @@ from tutti import _default
 
 
 class Flat:
-    """A flat tensor as long as all of `tensors` together, of their one dtype and kind.
+    """A flat tensor as long as all of `tensors` together, of their one dtype and kind. What is in
+    it is arbitrary until `load`.
 
     The tensors are not kept. Not thread-safe.
     """
@@ -23,9 +24,9 @@ class Flat:
         if len(kinds) != 1:
             raise ValueError(f"tensors of one dtype are wanted, all NumPy or all PyTorch: {kinds}")
         sizes = [math.prod(tensor.shape) for tensor in tensors]
-        # Of bytes, because NumPy has not all dtypes of PyTorch.
-        memory = _default.zeros(sum(sizes) * tensors[0].itemsize, np.uint8)
-        self.tensor: Any = _typed(memory, tensors[0])
+        ((numpy, dtype),) = kinds
+        name = dtype.removeprefix("torch.")
+        self.tensor: Any = _default.empty_of_kind(not numpy, name, (sum(sizes),))
         ends = np.cumsum(sizes)
         self._parts = [
             self.tensor[end - size : end].reshape(tuple(tensor.shape))
@@ -51,11 +52,3 @@ class Flat:
 def _plain(tensor: Any) -> Any:
     """The same memory, of which PyTorch records nothing."""
     return tensor if isinstance(tensor, np.ndarray) else tensor.detach()
-
-
-def _typed(memory: Any, like: Any) -> Any:
-    if isinstance(like, np.ndarray):
-        return memory.view(like.dtype)
-    import torch
-
-    return torch.from_numpy(memory).view(like.dtype)

@@ -1,0 +1,22 @@
+"""Runs examples of the Python client as people run them, in a Ray of their own."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+
+_EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "client/python/examples"
+
+
+def run_example(name: str, limit_s: float) -> subprocess.CompletedProcess[str]:
+    """What it has printed, and its exit status."""
+    return subprocess.run(
+        [sys.executable, str(_EXAMPLES / name)],
+        env={**os.environ, "RAY_ADDRESS": "local"},
+        capture_output=True,
+        text=True,
+        timeout=limit_s,
+        check=False,
+    )
