@@ -29,6 +29,10 @@ def test_the_smallest() -> None:
     assert run("numpy_actor.py").splitlines()[-1] == "[10.0, 10.0, 10.0, 10.0]"
 
 
+def test_weights_for_rollout_actors() -> None:
+    assert run("weights.py").splitlines()[-1] == str([15_000_030.0] * 3)
+
+
 @pytest.mark.skipif(importlib.util.find_spec("spacy") is None, reason="spaCy is not installed")
 def test_a_tagger_with_a_parameter_server() -> None:
     said = run("ner/train.py", "--workers", "2", "--steps", "60")

@@ -1,4 +1,4 @@
-"""A named-entity tagger: spaCy's, untrained, with its parameters and gradients as lists of arrays."""
+"""spaCy's named-entity tagger, untrained, with parameters and gradients as lists of arrays."""
 
 from __future__ import annotations
 

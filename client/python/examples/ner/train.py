@@ -103,7 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 tell(results[-1])
     print(table(results))
     if options.json:
-        options.json.write_text(json.dumps({"plan": vars(options), "results": results}, default=str))
+        report = {"plan": vars(options), "results": results}
+        options.json.write_text(json.dumps(report, default=str))
     return 0
 
 

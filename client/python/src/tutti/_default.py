@@ -39,15 +39,3 @@ def zeros(shape: int | Sequence[int], dtype: npt.DTypeLike = np.float64) -> npt.
 def from_numpy(array: npt.ArrayLike) -> npt.NDArray[Any]:
     """A copy of `array` in an arena of the default client; operations don't copy it again."""
     return default_client().from_numpy(array)
-
-
-def empty_of_kind(torch: bool, dtype: str, shape: tuple[int, ...]) -> Any:
-    """As `empty`, but of PyTorch if `torch`: a tensor of any dtype that it has, by its name."""
-    if not torch:
-        return empty(shape, np.dtype(dtype))
-    import torch as pytorch
-
-    kind = getattr(pytorch, dtype)
-    # Of bytes, because NumPy has not all dtypes of PyTorch.
-    memory = empty((*shape, kind.itemsize), np.uint8)
-    return pytorch.from_numpy(memory).view(kind).reshape(shape)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tutti import _default
+from tutti._form import Form
 from tutti.errors import CollectiveError, InvalidError
 from tutti.group import Group
 from tutti.ray._buffers import is_list, tensors_of
@@ -26,12 +26,9 @@ _ERROR_BYTES = 300
 
 
 @dataclass(frozen=True)
-class Header:
-    """What one rank has: a tensor's kind, dtype and shape, or nothing; or why it has failed."""
+class Header(Form):
+    """What one rank has: the form of a tensor, or nothing; or why it has failed."""
 
-    torch: bool = False
-    dtype: str = ""
-    shape: tuple[int, ...] = ()
     error: str = ""
 
     @property
@@ -44,13 +41,7 @@ class Header:
         """Of the first, if it is a list: those of a list are alike."""
         if value is None:
             return Header()
-        tensor = tensors_of(value)[0]
-        torch = not isinstance(tensor, np.ndarray)
-        return Header(torch, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
-
-    def empty(self, *leading: int) -> Any:
-        """A new tensor like this one, with more dimensions in front, in an arena."""
-        return _default.empty_of_kind(self.torch, self.dtype, (*leading, *self.shape))
+        return Header(**vars(Form.like(tensors_of(value)[0])))
 
 
 def exchange(group: Group, header: Header) -> dict[int, Header]:
@@ -108,6 +99,6 @@ def own(value: Any) -> Any:
     """A copy, in an arena, of what Ray has delivered: the original is the object store's."""
     if is_list(value):
         return [own(tensor) for tensor in value]
-    copy = Header.of(value).empty()
+    copy = Form.like(value).empty()
     copy[...] = value
     return copy

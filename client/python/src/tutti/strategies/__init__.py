@@ -3,6 +3,7 @@
     data_parallel     every rank has the whole model, and a part of the data
     parameter_server  one rank has the parameters; workers push gradients, in step or when they like
     pipeline          every rank has some layers; micro-batches pass through them
+    weights           one rank gives its weights to all others
 
 Models are NumPy or PyTorch: what is exchanged are lists of their tensors.
 """
@@ -17,6 +18,7 @@ from tutti.strategies.parameter_server import (
     Worker,
 )
 from tutti.strategies.pipeline import Pipeline
+from tutti.strategies.weights import receive_weights, send_weights
 
 __all__ = [
     "AsyncParameterServer",
@@ -25,4 +27,6 @@ __all__ = [
     "ParameterServer",
     "Pipeline",
     "Worker",
+    "receive_weights",
+    "send_weights",
 ]

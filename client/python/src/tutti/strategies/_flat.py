@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from tutti import _default
+from tutti._form import Form
 
 
 class Flat:
@@ -24,9 +25,8 @@ class Flat:
         if len(kinds) != 1:
             raise ValueError(f"tensors of one dtype are wanted, all NumPy or all PyTorch: {kinds}")
         sizes = [math.prod(tensor.shape) for tensor in tensors]
-        ((numpy, dtype),) = kinds
-        name = dtype.removeprefix("torch.")
-        self.tensor: Any = _default.empty_of_kind(not numpy, name, (sum(sizes),))
+        form = dataclasses.replace(Form.like(tensors[0]), shape=(sum(sizes),))
+        self.tensor: Any = form.empty()
         ends = np.cumsum(sizes)
         self._parts = [
             self.tensor[end - size : end].reshape(tuple(tensor.shape))
@@ -36,12 +36,12 @@ class Flat:
     def load(self, tensors: Sequence[Any]) -> None:
         """Copies them in."""
         for part, tensor in zip(self._parts, tensors, strict=True):
-            part[...] = _plain(tensor)
+            part[...] = plain(tensor)
 
     def store(self, tensors: Sequence[Any]) -> None:
         """Copies them out, in place; also if PyTorch computes gradients of them."""
         for part, tensor in zip(self._parts, tensors, strict=True):
-            _plain(tensor)[...] = part
+            plain(tensor)[...] = part
 
     @property
     def parts(self) -> list[Any]:
@@ -49,6 +49,6 @@ class Flat:
         return list(self._parts)
 
 
-def _plain(tensor: Any) -> Any:
+def plain(tensor: Any) -> Any:
     """The same memory, of which PyTorch records nothing."""
     return tensor if isinstance(tensor, np.ndarray) else tensor.detach()
