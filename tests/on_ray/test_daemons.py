@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,12 @@ def only_daemon() -> psutil.Process:
 def init(actor: Any, rank: int, size: int, name: str, timeout: float | None = None) -> None:
     del actor
     col.init_collective_group(size, rank, group_name=name, timeout=timeout)
+
+
+def init_late(actor: Any, rank: int, size: int, name: str) -> None:
+    """When the others have waited for some seconds."""
+    threading.Event().wait(4)
+    init(actor, rank, size, name)
 
 
 def add_up(actor: Any, rank: int, size: int, name: str) -> float:
@@ -267,6 +274,28 @@ def test_a_group_over_two_nodes_is_refused_clearly() -> None:
         error = error_of(ref)
         assert isinstance(error, tutti.InvalidError), error
         assert "within one node" in str(error)
+    # Who has understood is not told so again.
+    here = NodeAffinitySchedulingStrategy(ray.nodes()[0]["NodeID"], False)
+    refs = [actors[0].call.remote(init, 0, 2, "wide")]
+    refs += [Rank.options(scheduling_strategy=here).remote().call.remote(init_late, 1, 2, "wide")]
+    ray.get(refs)
+
+
+def test_a_driver_that_comes_again_as_another_job(two_nodes: Cluster) -> None:
+    """And is a rank of both."""
+    namespaces = set()
+    for n in range(2):
+        if n:
+            ray.shutdown()
+            start_ray(address=two_nodes.address)
+        here = ray.get_runtime_context().get_node_id()
+        actor = Rank.options(scheduling_strategy=NodeAffinitySchedulingStrategy(here, False))
+        ref = actor.remote().call.remote(init, 1, 2, "with the driver")
+        init(None, 0, 2, "with the driver")
+        ray.get(ref)
+        namespaces.add(tutti._default.default_client().namespace)
+        tutti.collective.destroy_collective_group("with the driver")
+    assert len(namespaces) == 2
 
 
 def test_a_daemon_that_is_there_already_is_used(tmp_path: Path) -> None:
@@ -289,6 +318,32 @@ def test_a_daemon_that_is_there_already_is_used(tmp_path: Path) -> None:
         ray.shutdown()
         sidecar.terminate()
         sidecar.wait()
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_daemon_that_is_not_there_is_missed(monkeypatch: Any, tmp_path: Path) -> None:
+    """At the start already."""
+    from tutti.ray import _cluster
+
+    monkeypatch.setenv("TUTTI_SOCKET_DIR", str(tmp_path))
+    with pytest.raises(tutti.NodeLostError, match="no daemon serves there"):
+        _cluster._start_here(None)
+
+
+@pytest.mark.usefixtures("fresh")
+def test_one_whose_starter_was_killed_is_found() -> None:
+    """It has come up between the look whether there is one, and the start of another."""
+
+    @ray.remote(num_cpus=0)
+    def start_two() -> bool:
+        from tutti.ray import _daemon, _node
+
+        assert _daemon.start()
+        _daemon._start(_node.this_node(), int(os.environ["RAY_RAYLET_PID"]), {})
+        return True
+
+    assert ray.get(start_two.remote())
+    only_daemon()
 
 
 def test_a_long_directory_of_ray() -> None:

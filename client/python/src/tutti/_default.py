@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tutti import _fork
+from tutti import _fork, _surroundings
 from tutti.client import Client
 
 _lock = threading.Lock()
@@ -17,11 +17,13 @@ _client: Client | None = None
 
 
 def default_client() -> Client:
-    """Makes it on first use, and again if its daemon has died. Raises as Client does."""
+    """Makes it on first use, and again if its daemon has died, or if this process is of another job
+    of Ray since. Raises as Client does.
+    """
     global _client
     _fork.check()  # before the lock, which a thread of the parent may have held
     with _lock:
-        if _client is None or _client.lost is not None:
+        if _client is None or _client.lost is not None or _surroundings.have_changed(_client):
             _client = Client()
         return _client
 

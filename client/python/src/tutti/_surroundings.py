@@ -16,6 +16,7 @@ from tutti import _paths
 from tutti.errors import NodeLostError
 
 if TYPE_CHECKING:
+    from tutti.client import Client
     from tutti._joining import Joining
 
 T = TypeVar("T")
@@ -46,6 +47,11 @@ def namespace() -> str:
     from tutti.ray import _node
 
     return _node.namespace()
+
+
+def have_changed(client: Client) -> bool:
+    """Whether a new client would take another namespace than this one: of another job of Ray."""
+    return _is_in_ray() and client.namespace != namespace()
 
 
 def watch(joining: Joining) -> None:

@@ -17,7 +17,7 @@ from typing import TypeAlias
 from tutti.arena import ALIGNMENT, Arena, Block, Pool
 from tutti.tensors import BITS, Layout, Memory, check_writable
 
-__all__ = ["Bound", "Part", "Span", "bind", "whole"]
+__all__ = ["Bound", "Part", "Span", "bind", "check_outputs", "whole"]
 
 # A range of an arena: the arena's number, offset, length in bytes. What has no elements lies
 # nowhere: all three are 0.
@@ -133,12 +133,7 @@ def bind(inputs: Sequence[Part], outputs: Sequence[Part], pool: Pool, rank: int)
     Raises ValueError for memory that can't be written and for outputs that overlap, and what the
     pool raises when it can't grow.
     """
-    for part in outputs:
-        if not part.memory.is_plain:
-            check_writable([part.memory for part in outputs])
-            break
-    if len(outputs) > 1:
-        _check_apart(outputs)
+    check_outputs(outputs)
     in_place = inputs is outputs
     places_out = [_Place(part, pool, in_place, True) for part in outputs]
     places = places_in = places_out
@@ -161,6 +156,16 @@ def bind(inputs: Sequence[Part], outputs: Sequence[Part], pool: Pool, rank: int)
         if block is not None:
             pool.free(block)
         raise
+
+
+def check_outputs(outputs: Sequence[Part]) -> None:
+    """Raises ValueError for memory that can't be written, and if outputs overlap."""
+    for part in outputs:
+        if not part.memory.is_plain:
+            check_writable([part.memory for part in outputs])
+            break
+    if len(outputs) > 1:
+        _check_apart(outputs)
 
 
 def _place_inputs(

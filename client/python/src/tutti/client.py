@@ -99,6 +99,11 @@ class Client:
         return int(self._connection.session.welcome.session_id)
 
     @property
+    def daemon(self) -> str:
+        """Which daemon: another one, also one that was started again, has another of these."""
+        return str(self._connection.session.welcome.incarnation.hex())
+
+    @property
     def lost(self) -> CollectiveError | None:
         """Why the session has ended: the daemon died, or `close` was called. Else None."""
         return self._connection.session.ended

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 from tutti.ray._buffers import Buffer, method
 from tutti.ray._cluster import NodeStatus, start
-from tutti.ray._declared import (
-    DeclaredGroup,
+from tutti.ray._declared import DeclaredGroup, create_group, get_group
+from tutti.ray._registration import register
+from tutti.ray._stated import (
     allgather_refs,
     allreduce_refs,
     alltoall_refs,
     barrier,
     broadcast_refs,
-    create_group,
     gather_refs,
     get,
     reduce_refs,
@@ -30,7 +30,6 @@ from tutti.ray._declared import (
     scatter_refs,
     send_ref,
 )
-from tutti.ray._registration import register
 
 __all__ = [
     "Buffer",
@@ -44,6 +43,7 @@ __all__ = [
     "create_group",
     "gather_refs",
     "get",
+    "get_group",
     "method",
     "reduce_refs",
     "reducescatter_refs",

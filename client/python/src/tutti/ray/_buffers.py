@@ -13,18 +13,22 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import secrets
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 import ray
 
+from tutti._form import Form
 from tutti.tensors import describe
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# By number, and what they are called in other processes: a number of this actor's.
+# By number, and what they are called in other processes. An actor that Ray has restarted goes by
+# the same name, and must not take buffers of its former life for its own: numbers begin anywhere.
 _kept: dict[int, Any] = {}
-_numbers = itertools.count(1)
+_numbers = itertools.count(secrets.randbits(62))
 # Where Ray does not tell who refers to them.
 _KEPT_MAX = 256
 
@@ -35,30 +39,34 @@ class Kept:
     def __init__(self, value: Any) -> None:
         """Raises TypeError if it is neither, or this is no actor."""
         check(value)
-        self._actor = ray.get_runtime_context().get_actor_id()
-        if self._actor is None:
+        context = ray.get_runtime_context()
+        if context.get_actor_id() is None:
             raise TypeError("tutti.ray.method is for methods of actors: a task keeps nothing")
-        self._description = _describe(value)
-        self._number = next(_numbers)
-        self._lease = ray.put(None)
-        _kept[self._number] = value
-        _let_go_after(self._lease, self._number)
+        number, lease = next(_numbers), ray.put(None)
+        self._buffer = Buffer(context.current_actor, number, _describe(value), lease)
+        _kept[number] = _writable(value)
+        _let_go_after(lease, number)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _arrive, (self._actor, self._number, self._description, self._lease)
+        return self._buffer.__reduce__()
 
 
 class Buffer:
-    """A tensor, or a list of some, in another process: the actor `actor_id`."""
+    """A tensor, or a list of some, in another process: that of `actor`, which it keeps alive."""
 
-    def __init__(self, actor_id: str, number: int, description: str, lease: Any) -> None:
-        self.actor_id = actor_id
+    def __init__(self, actor: Any, number: int, description: str, lease: Any) -> None:
+        self.actor = actor
         self._number = number
         self._description = description
         self._lease = lease
 
+    @property
+    def actor_id(self) -> str:
+        """In hexadecimal."""
+        return str(self.actor._actor_id.hex())
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return _arrive, (self.actor_id, self._number, self._description, self._lease)
+        return _arrive, (self.actor, self._number, self._description, self._lease)
 
     def __repr__(self) -> str:
         return f"<Buffer in actor {self.actor_id}: {self._description}>"
@@ -71,7 +79,12 @@ def method(function: F) -> F:
     like work on the tensor itself, in place, and other methods of the actor get it as their
     argument. `tutti.ray.get` copies it out. It is kept until nobody refers to the Buffer any more
     (with Ray 2.56, until the actor has made 256 others).
+
+    For calls from outside: what a method of the actor itself gets by calling it is of no use. Of an
+    array that may only be read, as Ray delivers arguments, a copy is kept: others read it as well.
     """
+    if getattr(function, "__ray_num_returns__", None) not in (None, 1):
+        raise TypeError(f"{function.__qualname__} returns one tensor, or one list, with one ref")
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
@@ -84,6 +97,9 @@ def method(function: F) -> F:
         def keep(*args: Any, **kwargs: Any) -> Kept:
             return Kept(function(*args, **kwargs))
 
+    # Or Ray would find the function itself, and nothing of what other decorators have added.
+    keep.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    del keep.__wrapped__
     return keep  # type: ignore[return-value]
 
 
@@ -108,6 +124,22 @@ def tensors_of(value: Any) -> Sequence[Any]:
     return value if is_list(value) else [value]
 
 
+def own(value: Any) -> Any:
+    """A copy, in an arena, of what Ray has delivered: the original is the object store's."""
+    if is_list(value):
+        return [own(tensor) for tensor in value]
+    copy = Form.like(value).empty()
+    copy[...] = value
+    return copy
+
+
+def _writable(value: Any) -> Any:
+    """Copies in place of arrays that may only be read."""
+    if is_list(value):
+        return [_writable(tensor) for tensor in value]
+    return own(value) if isinstance(value, np.ndarray) and not value.flags.writeable else value
+
+
 def _describe(value: Any) -> str:
     return ", ".join(
         f"{type(tensor).__module__}.{type(tensor).__name__} of {tensor.dtype}, "
@@ -125,7 +157,8 @@ def _let_go_after(lease: Any, number: int) -> None:
         _kept.pop(number - _KEPT_MAX, None)
 
 
-def _arrive(actor_id: str, number: int, description: str, lease: Any) -> Any:
-    if ray.get_runtime_context().get_actor_id() == actor_id and number in _kept:
+def _arrive(actor: Any, number: int, description: str, lease: Any) -> Any:
+    # The numbers are of one process only.
+    if number in _kept:
         return _kept[number]
-    return Buffer(actor_id, number, description, lease)
+    return Buffer(actor, number, description, lease)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -65,6 +66,8 @@ def _only_on(node: Mapping[str, Any]) -> NodeAffinitySchedulingStrategy:
 def _start_here(settings: Mapping[str, str] | None) -> tuple[str, bool]:
     named = os.environ.get("TUTTI_SOCKET_DIR")
     if named:
+        if not _daemon.answers(Path(named)):
+            raise NodeLostError(f"$TUTTI_SOCKET_DIR is {named}, and no daemon serves there")
         return named, False
     started = _daemon.start(settings)
     return os.fspath(_node.this_node().socket_dir), started

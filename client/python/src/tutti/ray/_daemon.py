@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -39,7 +38,7 @@ def find_program() -> str:
 
     Raises NodeLostError.
     """
-    named = os.environ.get("TUTTID")
+    named = os.environ.get("TUTTID") or None
     beside = os.path.join(sysconfig.get_path("scripts"), "tuttid")
     found = named if named is not None else shutil.which(beside) or shutil.which("tuttid")
     if found is not None and os.access(found, os.X_OK):
@@ -109,7 +108,7 @@ def _start(node: Node, pid: int, settings: Mapping[str, str]) -> None:
     program = find_program()
     flags = [f"--{name}={value}" for name, value in settings.items()]
     command = [program, f"--socket_dir={node.socket_dir}", f"--end_with_process={pid}", *flags]
-    with tempfile.TemporaryDirectory(prefix="tutti-") as folder, _notified(folder) as ready:
+    with _notified(node.socket_dir / "ready") as ready:
         notify = f"NOTIFY_SOCKET={ready.getsockname()}"
         launch = [sys.executable, "-I", "-S", os.fspath(_LAUNCH), str(pid), os.fspath(node.log)]
         launched = subprocess.run(
@@ -121,11 +120,15 @@ def _start(node: Node, pid: int, settings: Mapping[str, str]) -> None:
 
 
 @contextlib.contextmanager
-def _notified(folder: str) -> Iterator[socket.socket]:
+def _notified(path: Path) -> Iterator[socket.socket]:
     """The socket at which a service manager is told READY=1 (sd_notify)."""
+    path.unlink(missing_ok=True)  # of one who was killed
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
-        ready.bind(os.path.join(folder, "ready"))
-        yield ready
+        ready.bind(os.fspath(path))
+        try:
+            yield ready
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _await_ready(ready: socket.socket, pid: int, node: Node) -> None:
@@ -144,6 +147,8 @@ def _await_ready(ready: socket.socket, pid: int, node: Node) -> None:
                 if b"READY=1" in ready.recv(4096):
                     return
             elif events or process is None:
+                if answers(node.socket_dir):
+                    return  # another one was there first, whose starter has been killed
                 _fail(node, "ended before it was ready")
             elif left_s <= 0:
                 _fail(node, f"was not ready within {_READY_TIMEOUT_S:g} s")

@@ -1,4 +1,4 @@
-"""Groups as the driver declares them, and operations that it states completely.
+"""Groups as the driver declares them, with actors as ranks.
 
     group = tutti.ray.create_group([a, b])
     tutti.ray.allreduce_refs([a.get_buffer.remote(), b.get_buffer.remote()])
@@ -10,16 +10,16 @@ same order, and none waits for one that cannot come.
 
 from __future__ import annotations
 
+import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
 
 from tutti.errors import Cause, CollectiveError, DeadlineError, InvalidError, RankLostError
-from tutti.ops import ReduceOp, to_int, to_name, to_reduce_op
+from tutti.ops import to_name
 from tutti.ray import _member
-from tutti.ray._buffers import Buffer
 from tutti.ray._errors import original
 
 # Joins end by themselves, at the daemon's deadline; this is how much later a driver learns of it.
@@ -27,14 +27,14 @@ _GRACE_S = 15.0
 _JOIN_TIMEOUT_S = 300.0
 
 # Of this driver, by name.
-_groups: dict[str, DeclaredGroup] = {}
+groups: dict[str, DeclaredGroup] = {}
 
 
 class DeclaredGroup:
     """Actors as the ranks of a group, made by `create_group`. Of one thread of one driver.
 
     Operations of the module take it as `group`; they find it by themselves if their refs come from
-    its actors, and no other group's.
+    its actors, and no other group's. It keeps its actors alive until `destroy`.
     """
 
     def __init__(self, actors: Sequence[Any], name: str, options: dict[str, Any]) -> None:
@@ -62,23 +62,30 @@ class DeclaredGroup:
         """Forms the group again under its name: after an actor has died and Ray has restarted it,
         or with other actors, fewer or more. Blocks as `create_group`; raises what that raises.
         """
-        before = self._actors
+        self._leave()
         self._seat(self._actors if actors is None else actors)
-        left = [actor for actor in before if _id_of(actor) not in self._ranks]
-        for actor in left:
-            actor.__ray_call__.remote(_member.leave, self._name)
         self._form()
 
     def destroy(self) -> None:
         """All actors leave, each when it comes to it. Waits for nobody; operations stated before
         take place. The name can be used again at once.
         """
-        _groups.pop(self._name, None)
-        for actor in self._actors:
-            actor.__ray_call__.remote(_member.leave, self._name)
+        if groups.get(self._name) is self:
+            del groups[self._name]
+        self._leave()
 
     def __repr__(self) -> str:
         return f"<DeclaredGroup {self._name!r} of {self.world_size} actors>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"{self!r} belongs to the driver that has made it, which alone knows in which order "
+            "operations are stated; pass the actors, and make a group of another name"
+        )
+
+    def _leave(self) -> None:
+        for actor, stated in zip(self._actors, self._stated):
+            actor.__ray_call__.remote(_member.leave, self._name, self._formation, stated)
 
     def _seat(self, actors: Sequence[Any]) -> None:
         self._actors = list(actors)
@@ -86,49 +93,57 @@ class DeclaredGroup:
         if not self._actors or len(self._ranks) < len(self._actors):
             raise ValueError("a group needs one actor at least, and each of them once")
         self._stated = [0] * len(self._actors)
+        self._formation = uuid.uuid4().hex
 
     def _form(self) -> None:
-        limit_s = (self._options["timeout"] or _JOIN_TIMEOUT_S) + _GRACE_S
-        nodes = self._ask(_member.locate, [()] * self.world_size, limit_s)
-        if len(set(nodes)) > 1:
-            where = ", ".join(f"rank {rank} on {node[:16]}" for rank, node in enumerate(nodes))
-            raise InvalidError(
-                f"the actors of group {self._name!r} are on different Ray nodes ({where}); this "
-                "version has groups within one node only. Place them together, as with "
-                "NodeAffinitySchedulingStrategy or a placement group that is STRICT_PACK",
-                cause=Cause.UNSUPPORTED,
-                group=self._name,
-            )
+        _check_places(self._ask(_member.locate, [()] * self.world_size), self._name)
         seats = [
-            (self._name, rank, self.world_size, self._options) for rank in range(self.world_size)
+            _member.Seat(self._name, self._formation, rank, self.world_size, self._options)
+            for rank in range(self.world_size)
         ]
-        self._ask(_member.join, seats, limit_s)
+        try:
+            self._ask(_member.join, [(seat,) for seat in seats])
+        except BaseException:
+            _member.call_off(self._formation)
+            raise
 
-    def _ask(self, function: Any, arguments: Sequence[Any], limit_s: float) -> list[Any]:
+    def _ask(self, function: Any, arguments: Sequence[Any]) -> list[Any]:
         """Lets each actor call it; returns what they return, by rank. Ray calls again if an actor
-        is being restarted.
+        is being restarted. Waits for nobody if one fails.
         """
         refs = [
             actor.__ray_call__.options(max_task_retries=-1).remote(function, *arguments[rank])
             for rank, actor in enumerate(self._actors)
         ]
-        _, late = ray.wait(refs, num_returns=len(refs), timeout=limit_s)
-        if late:
-            missing = [rank for rank, ref in enumerate(refs) if ref in late]
-            raise DeadlineError(
-                f"group {self._name!r}: the actors of ranks {missing} have not answered for "
-                f"{limit_s:g} s; they are busy, or not scheduled yet",
-                group=self._name,
-                missing=missing,
-            )
-        return _results(refs, self._name)
+        limit_s = (self._options["timeout"] or _JOIN_TIMEOUT_S) + _GRACE_S
+        deadline = time.monotonic() + limit_s
+        answered: list[Any] = []
+        late = refs
+        while late and not any(_has_failed(ref) for ref in answered):
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                missing = [rank for rank, ref in enumerate(refs) if ref in late]
+                raise DeadlineError(
+                    f"group {self._name!r}: the actors of ranks {missing} have not answered for "
+                    f"{limit_s:g} s; they are busy, or not scheduled yet",
+                    group=self._name,
+                    missing=missing,
+                )
+            answered, late = ray.wait(late, timeout=left_s)
+        done = {rank: ref for rank, ref in enumerate(refs) if ref not in late}
+        return results_of(done, self._name)
 
     def _state(self, rank: int, verb: str, ref: Any | None, parameters: dict[str, Any]) -> Any:
         """One rank's part of an operation: a task of its actor."""
         self._stated[rank] += 1
         refs = [] if ref is None else [ref]
         return self._actors[rank].__ray_call__.remote(
-            _member.run, self._name, self._stated[rank], verb, refs, parameters
+            _member.run,
+            (self._name, self._formation),
+            self._stated[rank],
+            verb,
+            refs,
+            parameters,
         )
 
     def _state_all(
@@ -148,7 +163,7 @@ class DeclaredGroup:
 
     def _by_rank(self, refs: Sequence[Any | None]) -> Sequence[Any | None]:
         """In the order of the ranks: by the actors that they come from, if all come from ours."""
-        ranks = [None if ref is None else self._ranks.get(_actor_of(ref)) for ref in refs]
+        ranks = [None if ref is None else self._ranks.get(actor_of(ref)) for ref in refs]
         if sorted(rank for rank in ranks if rank is not None) == list(range(self.world_size)):
             return [ref for _, ref in sorted(zip(ranks, refs), key=lambda pair: pair[0] or 0)]
         if len(refs) != self.world_size:
@@ -179,151 +194,61 @@ def create_group(
     name = to_name(name or f"group-{uuid.uuid4().hex[:8]}", "name")
     group = DeclaredGroup(actors, name, {"work_timeout": work_timeout, "timeout": timeout})
     group._form()
-    _groups[name] = group
+    groups[name] = group
     return group
 
 
-# --- Operations. They return refs at once; errors are raised by who gets those ---
-
-
-def allreduce_refs(
-    refs: Sequence[Any], op: ReduceOp = ReduceOp.SUM, group: DeclaredGroup | None = None
-) -> list[Any]:
-    """Reduces over all ranks; each ref's tensor is the result, in place where it stays in its actor
-    (`method`). Lists of tensors are reduced as one operation.
-    """
-    return _find(group, refs)._state_all("allreduce", refs, {"op": to_reduce_op(op)})
-
-
-def reduce_refs(
-    refs: Sequence[Any],
-    dst_rank: int = 0,
-    op: ReduceOp = ReduceOp.SUM,
-    group: DeclaredGroup | None = None,
-) -> Any:
-    """As `allreduce_refs`, on one rank: returns the ref of that."""
-    found = _find(group, refs)
-    root = to_int(dst_rank, "dst_rank", 0, found.world_size)
-    parameters = {"dst_rank": root, "op": to_reduce_op(op)}
-    return found._state_all("reduce", refs, parameters)[root]
-
-
-def broadcast_refs(
-    refs: Sequence[Any] | Any, src_rank: int = 0, group: DeclaredGroup | None = None
-) -> list[Any]:
-    """Writes the tensor of `src_rank` into those of all others. With one ref only, which is the
-    one of `src_rank`, the others get new tensors.
-    """
-    found = _find(group, refs)
-    root = to_int(src_rank, "src_rank", 0, found.world_size)
-    return found._state_all("broadcast", found._at(root, refs), {"src_rank": root})
-
-
-def allgather_refs(refs: Sequence[Any], group: DeclaredGroup | None = None) -> list[Any]:
-    """Each rank gets a new tensor, with one more dimension in front: those of all ranks."""
-    return _find(group, refs)._state_all("allgather", refs)
-
-
-def gather_refs(
-    refs: Sequence[Any], dst_rank: int = 0, group: DeclaredGroup | None = None
-) -> Any:
-    """As `allgather_refs`, on one rank: returns the ref of that."""
-    found = _find(group, refs)
-    root = to_int(dst_rank, "dst_rank", 0, found.world_size)
-    return found._state_all("gather", refs, {"dst_rank": root})[root]
-
-
-def scatter_refs(ref: Any, src_rank: int = 0, group: DeclaredGroup | None = None) -> list[Any]:
-    """Each rank gets a new tensor: its part of what `ref`, of `src_rank`, has. That is a list of
-    tensors, one per rank, or a tensor whose first dimension is the world size.
-    """
-    found = _find(group, ref)
-    root = to_int(src_rank, "src_rank", 0, found.world_size)
-    return found._state_all("scatter", found._at(root, ref), {"src_rank": root})
-
-
-def reducescatter_refs(
-    refs: Sequence[Any], op: ReduceOp = ReduceOp.SUM, group: DeclaredGroup | None = None
-) -> list[Any]:
-    """Each rank gets a new tensor: the reduction of its parts of what all ranks have, lists as in
-    `scatter_refs`.
-    """
-    return _find(group, refs)._state_all("reducescatter", refs, {"op": to_reduce_op(op)})
-
-
-def alltoall_refs(refs: Sequence[Any], group: DeclaredGroup | None = None) -> list[Any]:
-    """Rank a's part b becomes rank b's part a, of lists as in `scatter_refs`, in new tensors."""
-    return _find(group, refs)._state_all("alltoall", refs)
-
-
-def send_ref(
-    ref: Any, dst_rank: int, src_rank: int | None = None, group: DeclaredGroup | None = None
-) -> Any:
-    """Copies a tensor to another actor: returns the ref of that. `src_rank` is that of the actor
-    from which `ref` comes, unless given. Other actors have no part in it.
-    """
-    found = _find(group, ref)
-    src = found._ranks.get(_actor_of(ref)) if src_rank is None else src_rank
-    if src is None:
-        raise ValueError(f"the ref comes from no actor of {found!r}; say src_rank")
-    src = to_int(src, "src_rank", 0, found.world_size)
-    dst = to_int(dst_rank, "dst_rank", 0, found.world_size)
-    if src == dst:
-        raise ValueError(f"rank {src} cannot send to itself")
-    found._state(src, "send", ref, {"dst_rank": dst})
-    return found._state(dst, "recv", None, {"src_rank": src})
-
-
-def barrier(group: DeclaredGroup) -> None:
-    """Returns when all actors have done what was submitted before. Raises CollectiveError."""
-    _results(group._state_all("barrier", [None] * group.world_size), group.name)
-
-
-def get(refs: Any) -> Any:
-    """As `ray.get`, but for tensors that stay in their actors: those themselves."""
-    if isinstance(refs, list):
-        return [get(ref) for ref in refs]
-    value = ray.get(refs)
-    if not isinstance(value, Buffer):
-        return value
-    for group in _groups.values():
-        rank = group._ranks.get(value.actor_id)
-        if rank is not None:
-            return ray.get(group.actors[rank].__ray_call__.remote(_member.fetch, [refs]))
-    raise InvalidError(f"{value!r} is of no actor that is in a group of this driver")
-
-
-def _find(group: DeclaredGroup | None, refs: Any) -> DeclaredGroup:
-    if group is not None:
-        return group
-    actors = {_actor_of(ref) for ref in (refs if isinstance(refs, (list, tuple)) else [refs])}
-    fitting = [found for found in _groups.values() if actors <= found._ranks.keys()]
-    if len(fitting) == 1:
-        return fitting[0]
-    if not fitting:
-        raise ValueError(
-            "the refs do not come from the actors of one group; make one with "
-            "tutti.ray.create_group, or say which one with group="
-        )
-    names = ", ".join(repr(found.name) for found in fitting)
-    raise ValueError(f"these actors are in several groups ({names}); say which one with group=")
+def get_group(name: str) -> DeclaredGroup:
+    """That this driver has made, and not destroyed. Raises ValueError if there is none."""
+    if name not in groups:
+        raise ValueError(f"this driver has no group {name!r}; it has {sorted(groups)}")
+    return groups[name]
 
 
 def _id_of(actor: Any) -> str:
     return str(actor._actor_id.hex())
 
 
-def _actor_of(ref: Any) -> str:
+def actor_of(ref: Any) -> str:
     """The actor whose method returns it; nobody's number if it comes from elsewhere."""
     if not isinstance(ref, ray.ObjectRef):
         raise TypeError(f"what actor.method.remote() returns is wanted, not {type(ref).__name__}")
     return str(ref.task_id().actor_id().hex())
 
 
-def _results(refs: Sequence[Any], group: str) -> list[Any]:
-    """Raises the first error of ours that there is, and says which actors have died."""
+def _check_places(places: Sequence[_member.Place], group: str) -> None:
+    """Raises InvalidError if actors would wait for each other in vain."""
+    if len({place.daemon for place in places}) > 1:
+        where = ", ".join(f"rank {n} on {place.node_id[:16]}" for n, place in enumerate(places))
+        raise InvalidError(
+            f"the actors of group {group!r} are on different Ray nodes ({where}); this version has "
+            "groups within one node only. Place them together, as with "
+            "NodeAffinitySchedulingStrategy or a placement group that is STRICT_PACK",
+            cause=Cause.UNSUPPORTED,
+            group=group,
+        )
+    if len({place.namespace for place in places}) > 1:
+        where = ", ".join(f"rank {n} in {place.namespace}" for n, place in enumerate(places))
+        raise InvalidError(
+            f"the actors of group {group!r} belong to different jobs ({where}), which do not meet; "
+            "set TUTTI_NAMESPACE for all of them, in the runtime_env of their jobs",
+            cause=Cause.UNSUPPORTED,
+            group=group,
+        )
+
+
+def _has_failed(ref: Any) -> bool:
+    try:
+        ray.get(ref)
+    except Exception:
+        return True
+    return False
+
+
+def results_of(refs: Mapping[int, Any], group: str) -> list[Any]:
+    """By rank. Raises the first error of ours that there is, and says which actors have died."""
     results, errors = [], {}
-    for rank, ref in enumerate(refs):
+    for rank, ref in refs.items():
         try:
             results.append(ray.get(ref))
         except Exception as raised:

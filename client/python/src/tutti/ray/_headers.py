@@ -90,15 +90,10 @@ def _parse(row: Any) -> Header:
 def failure(error: BaseException) -> Header:
     """What to tell of an error. The rank itself raises it."""
     cause = original(error)
-    text = str(cause) if isinstance(cause, CollectiveError) else repr(cause)
-    first = (text.splitlines() or ["failed"])[0].encode(errors="replace")[:_ERROR_BYTES]
-    return Header(error=first.decode(errors="ignore"))
-
-
-def own(value: Any) -> Any:
-    """A copy, in an arena, of what Ray has delivered: the original is the object store's."""
-    if is_list(value):
-        return [own(tensor) for tensor in value]
-    copy = Form.like(value).empty()
-    copy[...] = value
-    return copy
+    try:
+        text = str(cause) if isinstance(cause, CollectiveError) else repr(cause)
+    except Exception:  # users' exceptions may do anything
+        text = type(cause).__name__
+    lines = [*text.split("\n"), type(cause).__name__]
+    first = next(line for line in lines if line.strip()).encode(errors="replace")
+    return Header(error=first[:_ERROR_BYTES].decode(errors="ignore"))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
+from ray.experimental import internal_kv
 
-from tutti import _default
+from tutti import _default, _wire
+from tutti.binding import check_outputs, whole
 from tutti.errors import (
     ArgumentError,
     CollectiveError,
@@ -21,11 +23,16 @@ from tutti.errors import (
 from tutti.group import Group
 from tutti.ops import ReduceOp
 from tutti.ray import _headers, _node
-from tutti.ray._buffers import Buffer, Kept, check, is_kept, is_list
-from tutti.ray._headers import Header, own
+from tutti.ray._buffers import Buffer, Kept, check, is_kept, is_list, own, tensors_of
+from tutti.ray._headers import Header
+from tutti.tensors import describe
 
-# How long an operation waits for those that were stated before it, if they are on other threads.
-_TURN_TIMEOUT_S = 300.0
+# If the driver has set no deadline of operations: the daemon's default.
+_WORK_TIMEOUT_S = 300.0
+# Threads take up an actor's tasks in order: so much later one that was passed over won't come.
+_GAP_S = 10.0
+# While a join waits, it looks whether its driver still does.
+_LOOK_EVERY_S = 1.0
 
 
 class Member:
@@ -33,18 +40,24 @@ class Member:
     an actor with several threads may start them in another order.
     """
 
-    def __init__(self, group: Group) -> None:
+    def __init__(self, group: Group, formation: str, work_timeout: float | None) -> None:
+        """`formation` tells groups of one name apart. `work_timeout` in seconds."""
         self.group = group
+        self.formation = formation
+        self._limit_s = work_timeout or _WORK_TIMEOUT_S
+        # Held while an operation runs.
         self._turn = threading.Condition()
         self._next = 1
+        self._given_up = False
 
     def run(self, number: int, verb: str, refs: list[Any], parameters: dict[str, Any]) -> Any:
         """The operation `number` of the group. Returns what this rank gets."""
         with self._turn:
-            if not self._turn.wait_for(lambda: self._next == number, _TURN_TIMEOUT_S):
+            if not self._await_turn(number):
+                self.group.leave()  # or the others would wait for us
                 raise DeadlineError(
                     f"operation {number} of group {self.group.name!r} waits for operation "
-                    f"{self._next}, which has not come",
+                    f"{self._next}, which has not come: was it cancelled?",
                     group=self.group.name,
                 )
             try:
@@ -53,9 +66,24 @@ class Member:
                 self._next = number + 1
                 self._turn.notify_all()
 
+    def leave(self, number: int) -> None:
+        """When it is the turn of operation `number`, or that cannot be."""
+        with self._turn:
+            self._await_turn(number)
+            self.group.leave()
+
+    def _await_turn(self, number: int) -> bool:
+        while self._next < number and not self._given_up:
+            before = self._next
+            self._turn.wait(_GAP_S)
+            if self._next == before:
+                self._given_up = True
+                return False
+        return True
+
     def _run(self, verb: str, refs: list[Any], parameters: dict[str, Any]) -> Any:
         try:
-            value = _fetch(refs[0]) if refs else None
+            value = _fetch(refs[0], self._limit_s) if refs else None
             _check_form(verb, value, self.group.world_size)
         except BaseException as error:
             # The others must not wait for us. They are told; who called us gets the error itself.
@@ -171,9 +199,17 @@ _VERBS: dict[str, Callable[..., Any]] = {
 }
 
 
-def _fetch(ref: Any) -> Any:
+def _fetch(ref: Any, limit_s: float) -> Any:
     """What the ref is of, as memory of this process: a tensor that stays here, or a copy."""
-    value = ray.get(ref)
+    if _waits_for_itself(ref):
+        raise InvalidError(
+            "an asynchronous actor cannot wait for a method of its own that awaits something: wait "
+            "for the ref (ray.wait) before the operation is stated"
+        )
+    try:
+        value = ray.get(ref, timeout=limit_s)
+    except ray.exceptions.GetTimeoutError:
+        raise DeadlineError(f"the tensor was not there for {limit_s:g} s: {ref!r}") from None
     if isinstance(value, Buffer):
         raise InvalidError(
             f"{value!r} is not in this actor: state the operation with one tensor of each rank, in "
@@ -181,6 +217,14 @@ def _fetch(ref: Any) -> Any:
         )
     check(value)
     return value if is_kept(value) else own(value)
+
+
+def _waits_for_itself(ref: Any) -> bool:
+    """Whether it is of a coroutine that cannot go on while we wait."""
+    if not ray._private.worker.global_worker.core_worker.current_actor_is_asyncio():
+        return False
+    own_id = ray.get_runtime_context().get_actor_id()
+    return ref.task_id().actor_id().hex() == own_id and not ray.wait([ref], timeout=0)[0]
 
 
 def _check_form(verb: str, value: Any, world_size: int) -> None:
@@ -198,6 +242,13 @@ def _check_form(verb: str, value: Any, world_size: int) -> None:
         raise ArgumentError(f"{verb} takes one tensor, and has got a list")
     if is_list(value) and len({_form(tensor, verb) for tensor in value}) != 1:
         raise ArgumentError(f"the tensors of a list differ, or there are none ({verb})")
+    if verb in _IN_PLACE:
+        tensors = tensors_of(value)
+        check_outputs([whole(describe(each, f"tensors[{n}]")) for n, each in enumerate(tensors)])
+        if len(tensors) > _wire.SPANS_PER_WORK_MAX:
+            raise ArgumentError(
+                f"a list has at most {_wire.SPANS_PER_WORK_MAX} tensors, and not {len(tensors)}"
+            )
 
 
 def _form(tensor: Any, verb: str) -> tuple[Any, ...]:
@@ -205,43 +256,98 @@ def _form(tensor: Any, verb: str) -> tuple[Any, ...]:
     return str(tensor.dtype), None if verb == "allreduce" else tuple(tensor.shape)
 
 
+_IN_PLACE = ("allreduce", "reduce", "broadcast")
+
+
 # --- What the driver lets an actor do, by __ray_call__ ---
 
 _members: dict[str, Member] = {}
 
 
-def locate(actor: Any) -> str:
-    """The node that it runs on."""
+class Place(NamedTuple):
+    """Where an actor is: only those of one daemon and one namespace meet."""
+
+    node_id: str
+    daemon: str
+    namespace: str
+
+
+def locate(actor: Any) -> Place:
+    """Starts the node's daemon if there is none."""
     del actor
-    return _node.this_node().id
-
-
-def join(actor: Any, group: str, rank: int, world_size: int, options: dict[str, Any]) -> None:
-    """Takes the seat, also if the actor is in a group of that name already."""
-    leave(actor, group)
     client = _default.default_client()
-    _members[group] = Member(client.join(group, rank, world_size, **options))
+    return Place(_node.this_node().id, client.daemon, client.namespace)
 
 
-def leave(actor: Any, group: str) -> None:
-    """Waits for nobody."""
+class Seat(NamedTuple):
+    """What a driver gives an actor. `options` are those of Client.start_join."""
+
+    group: str
+    formation: str
+    rank: int
+    world_size: int
+    options: dict[str, Any]
+
+
+def join(actor: Any, seat: Seat) -> None:
+    """Takes the seat, also if the actor is in a group of that name already."""
     del actor
-    member = _members.pop(group, None)
-    if member is not None:
-        member.group.leave()
+    before = _members.pop(seat.group, None)
+    if before is not None:
+        before.group.leave()
+    client = _default.default_client()
+    joining = client.start_join(seat.group, seat.rank, seat.world_size, **seat.options)
+    decided = threading.Event()
+    joining.when_decided(decided.set)
+    while not decided.wait(_LOOK_EVERY_S):
+        if is_called_off(seat.formation):
+            joining.cancel()
+    group = joining.wait()
+    _members[seat.group] = Member(group, seat.formation, seat.options["work_timeout"])
+
+
+def call_off(formation: str) -> None:
+    """By the driver: who still waits in `join` gives up, and so does who comes later."""
+    internal_kv._internal_kv_put(_called_off_key(formation), b"")
+
+
+def is_called_off(formation: str) -> bool:
+    """See call_off."""
+    return bool(internal_kv._internal_kv_exists(_called_off_key(formation)))
+
+
+def _called_off_key(formation: str) -> bytes:
+    return b"tutti:called-off:" + formation.encode()
+
+
+def leave(actor: Any, group: str, formation: str, stated: int) -> None:
+    """When the operations that were stated have been done."""
+    del actor
+    member = _members.get(group)
+    if member is not None and member.formation == formation:
+        member.leave(stated + 1)
+        # Another thread may have joined again.
+        if _members.get(group) is member:
+            del _members[group]
 
 
 def run(
-    actor: Any, group: str, number: int, verb: str, refs: list[Any], parameters: dict[str, Any]
+    actor: Any,
+    group: tuple[str, str],
+    number: int,
+    verb: str,
+    refs: list[Any],
+    parameters: dict[str, Any],
 ) -> Any:
-    """See Member.run."""
+    """See Member.run. `group`: its name and formation."""
     del actor
-    member = _members.get(group)
-    if member is None:
+    name, formation = group
+    member = _members.get(name)
+    if member is None or member.formation != formation:
         raise GroupClosedError(
-            f"this actor is not in group {group!r}: it was destroyed, or the actor was restarted; "
-            "its driver can call reform()",
-            group=group,
+            f"this actor is not in group {name!r}: it was destroyed or made again, or the actor "
+            "was restarted; its driver can call reform()",
+            group=name,
         )
     return member.run(number, verb, refs, parameters)
 

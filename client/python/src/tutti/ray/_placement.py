@@ -1,8 +1,9 @@
-"""Finds out that ranks of one group wait on different Ray nodes, for each other and in vain.
+"""Finds out that ranks of one group wait at different daemons, for each other and in vain.
 
 A daemon knows its own node only, and groups do not span nodes yet; without this the ranks would
-wait until their deadline. While a join waits, each node says so in Ray's key-value store, again and
-again: what was left by a process that has died does not change.
+wait until their deadline. While a join waits, it says so in Ray's key-value store, again and again:
+what was left by a process that has died does not change. Who sees another that waits elsewhere
+fails, and leaves a note for it, so that it fails as well.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import uuid
+from collections.abc import Sequence
 
 import ray
 from ray.experimental import internal_kv
@@ -19,8 +21,8 @@ from tutti.errors import Cause, InvalidError
 from tutti.ray._node import this_node
 
 _EVERY_S = 1.0
-# One that has found out goes on to say that it waited, so that the others find out as well.
-_ROUNDS_AFTERWARDS = 5
+# For so many rounds a note is left to be found.
+_NOTE_ROUNDS = 10
 
 
 def watch(joining: Joining) -> None:
@@ -31,12 +33,13 @@ def watch(joining: Joining) -> None:
 
 
 class _Watch:
-    """One join that waits."""
+    """One join that waits. Its key is PREFIX:daemon:node:attempt, the value changes."""
 
     def __init__(self, joining: Joining) -> None:
         self._joining = joining
         scope = f"{joining.client.namespace}\0{joining.name}"
-        self._prefix = b"tutti:join:" + hashlib.sha256(scope.encode()).hexdigest().encode() + b":"
+        self._prefix = b"tutti:join:" + hashlib.sha256(scope.encode()).hexdigest().encode()
+        self._daemon = joining.client.daemon.encode()
         self._own = b""
         self._decided = threading.Event()
         joining.when_decided(self._decided.set)
@@ -45,28 +48,42 @@ class _Watch:
         """On a thread of its own."""
         if self._decided.wait(_EVERY_S):
             return
-        self._own = self._prefix + this_node().id.encode()
+        node, attempt = this_node().id.encode(), uuid.uuid4().hex.encode()
+        self._own = b":".join((self._prefix, self._daemon, node, attempt))
         before = self._others()
-        while not self._decided.wait(_EVERY_S):
+        waiting: list[bytes] = []
+        while not waiting and not self._decided.wait(_EVERY_S):
             self._tell()
-            if self._others() != before:
-                self._fail()
-                for _ in range(_ROUNDS_AFTERWARDS):
-                    threading.Event().wait(_EVERY_S)
-                    self._tell()
+            # Who is new there, or has said so again.
+            others = self._others()
+            waiting = [key for key, value in others.items() if before.get(key) != value]
+            note = internal_kv._internal_kv_get(_note_for(self._own))
+            if waiting or note:
+                self._fail([self._own, *waiting, *([note] if note else [])])
         internal_kv._internal_kv_del(self._own)
+        if waiting:
+            self._leave_notes(waiting)
 
     def _tell(self) -> None:
         if sum(node["Alive"] for node in ray.nodes()) > 1:
             internal_kv._internal_kv_put(self._own, uuid.uuid4().bytes)
 
     def _others(self) -> dict[bytes, bytes]:
-        keys = internal_kv._internal_kv_list(self._prefix)
-        return {key: internal_kv._internal_kv_get(key) or b"" for key in keys if key != self._own}
+        """At other daemons."""
+        here = b":".join((self._prefix, self._daemon, b""))
+        keys = internal_kv._internal_kv_list(self._prefix + b":")
+        elsewhere = [key for key in keys if not key.startswith(here)]
+        return {key: internal_kv._internal_kv_get(key) or b"" for key in elsewhere}
 
-    def _fail(self) -> None:
-        keys = (self._own, *self._others())
-        nodes = sorted(key.rpartition(b":")[2].decode()[:16] for key in keys)
+    def _leave_notes(self, waiting: Sequence[bytes]) -> None:
+        for key in waiting:
+            internal_kv._internal_kv_put(_note_for(key), self._own)
+        threading.Event().wait(_NOTE_ROUNDS * _EVERY_S)
+        for key in waiting:
+            internal_kv._internal_kv_del(_note_for(key))
+
+    def _fail(self, keys: Sequence[bytes]) -> None:
+        nodes = sorted({key.split(b":")[-2].decode()[:16] for key in keys})
         self._joining.fail(
             InvalidError(
                 f"ranks of group {self._joining.name!r} wait on several Ray nodes "
@@ -77,3 +94,7 @@ class _Watch:
                 group=self._joining.name,
             )
         )
+
+
+def _note_for(key: bytes) -> bytes:
+    return b"tutti:refused:" + key
