@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import textwrap
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ import ray
 from conftest import HOOK, start_ray
 from ranks import Rank, all_of, error_of, start_all
 from ray.cluster_utils import Cluster
+from ray.experimental import internal_kv
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import tutti
@@ -164,12 +167,13 @@ def test_what_is_wrong_with_the_program_is_said(program: str, says: str) -> None
 
 
 @pytest.mark.usefixtures("fresh")
-def test_a_directory_that_others_can_write_is_refused() -> None:
+@pytest.mark.parametrize("mode", [0o702, 0o770], ids=oct)
+def test_a_directory_that_others_can_write_is_refused(mode: int) -> None:
     """Theirs might be the daemon in it."""
     context = ray.get_runtime_context()
     folder = Path(context.get_temp_dir(), context.get_session_name(), "tutti")
     folder.mkdir()
-    folder.chmod(0o777)
+    folder.chmod(mode)
     (ref,) = start_all([Rank.remote()], init, "g")
     assert "not a directory of ours alone" in str(error_of(ref))
     folder.rmdir()
@@ -274,11 +278,31 @@ def test_a_group_over_two_nodes_is_refused_clearly() -> None:
         error = error_of(ref)
         assert isinstance(error, tutti.InvalidError), error
         assert "within one node" in str(error)
-    # Who has understood is not told so again.
+    # Who has understood is not told so again, nor is it of any matter that somebody has waited
+    # elsewhere and died.
+    there = NodeAffinitySchedulingStrategy(ray.nodes()[1]["NodeID"], False)
+    dead = Rank.options(scheduling_strategy=there).remote()
+    ray.wait([dead.call.remote(init, 1, 2, "wide")], timeout=4)
+    ray.kill(dead)
     here = NodeAffinitySchedulingStrategy(ray.nodes()[0]["NodeID"], False)
     refs = [actors[0].call.remote(init, 0, 2, "wide")]
     refs += [Rank.options(scheduling_strategy=here).remote().call.remote(init_late, 1, 2, "wide")]
     ray.get(refs)
+    # The one who has died could not take away what it wrote.
+    assert len(await_keys(1)) == 1
+
+
+def await_keys(count: int) -> list[bytes]:
+    deadline = time.monotonic() + DEADLINE_S
+    while True:
+        keys = [
+            key
+            for prefix in (b"tutti:join:", b"tutti:refused:")
+            for key in internal_kv._internal_kv_list(prefix)
+        ]
+        if len(keys) == count or time.monotonic() > deadline:
+            return keys
+        threading.Event().wait(0.5)
 
 
 def test_a_driver_that_comes_again_as_another_job(two_nodes: Cluster) -> None:
@@ -312,7 +336,8 @@ def test_a_daemon_that_is_there_already_is_used(tmp_path: Path) -> None:
         assert all_of(actors, add_up, "g") == [3.0] * 2
         assert not daemons()
         with tutti.Client() as client:
-            assert client.namespace.endswith("-job-" + ray.get_runtime_context().get_job_id())
+            job = ray.get_runtime_context().get_job_id()
+            assert re.fullmatch(f"ray-[0-9a-f]{{8}}-job-{job}", client.namespace)
     finally:
         del os.environ["TUTTI_SOCKET_DIR"]
         ray.shutdown()

@@ -52,7 +52,7 @@ class Actor:
 
     def fail(self) -> Any:
         """No tensor at all."""
-        raise KeyError("nothing here, " + "наш " * 200)
+        raise KeyError("nothing here, " + "наш " * 2000)
 
     @tutti.ray.method
     def wrong(self) -> Any:

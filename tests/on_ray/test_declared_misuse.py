@@ -4,7 +4,6 @@ the right ranks, and the group goes on where it can.
 
 from __future__ import annotations
 
-import asyncio
 import pickle
 import threading
 import time
@@ -69,6 +68,12 @@ class Actor:
         """As a method of the user sees what it is given."""
         return tensor.tolist() if isinstance(tensor, np.ndarray) else repr(tensor)
 
+    def seats(self) -> int:
+        """In how many declared groups it is."""
+        from tutti.ray import _member
+
+        return len(_member._members)
+
     def busy(self, seconds: float) -> None:
         """Does nothing else meanwhile."""
         threading.Event().wait(seconds)
@@ -76,11 +81,6 @@ class Actor:
 
 @ray.remote(num_cpus=0)
 class AsyncActor:
-    @tutti.ray.method
-    async def new(self, pause_s: float) -> Any:
-        await asyncio.sleep(pause_s)
-        return np.ones(4)
-
     async def ping(self) -> str:
         return "pong"
 
@@ -191,44 +191,41 @@ def test_a_handle_of_a_group_that_was_made_again(pair: list[Any], name: str) -> 
         tutti.ray.get_group(name)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"timeout": -1}, "timeout"),
+        ({"work_timeout": "x"}, "work_timeout"),
+        ({"actors": [1]}, "not int"),
+    ],
+)
+def test_wrong_arguments_are_refused_here(
+    pair: list[Any], wrong: dict[str, Any], says: str
+) -> None:
+    arguments = {"actors": pair, **wrong}
+    with pytest.raises((TypeError, ValueError), match=says):
+        tutti.ray.create_group(**arguments)
+
+
 def test_a_group_cannot_be_passed_on(group: Any) -> None:
     with pytest.raises(TypeError, match="belongs to the driver"):
         pickle.dumps(group)
 
 
-class LeftGroup:
-    """What a Member knows of its group."""
-
-    name, world_size = "g", 2
-
-    def __init__(self) -> None:
-        self.left = False
-
-    def barrier(self) -> None:
-        if self.left:
-            raise tutti.GroupClosedError("left")
-
-    def leave(self) -> None:
-        self.left = True
+def test_those_who_are_left_out_have_no_seat(cluster: None, name: str) -> None:
+    del cluster
+    actors = [Actor.remote(rank) for rank in range(3)]
+    group = tutti.ray.create_group(actors, name, timeout=60)
+    group.reform(actors[:2])
+    assert ray.get([actor.seats.remote() for actor in actors]) == [1, 1, 0]
+    group.destroy()
+    assert ray.get([actor.seats.remote() for actor in actors]) == [0, 0, 0]
 
 
-def test_an_operation_that_does_not_come(monkeypatch: Any) -> None:
-    """It was cancelled, say. The next one leaves, so that the other ranks don't wait; those after
-    it don't wait either.
-    """
-    from tutti.ray import _member
-
-    monkeypatch.setattr(_member, "_GAP_S", 0.1)
-    group: Any = LeftGroup()
-    member = _member.Member(group, "formation", None)
-    member.run(1, "barrier", [], {})
-    with pytest.raises(tutti.DeadlineError, match="operation 3 .* waits for operation 2"):
-        member.run(3, "barrier", [], {})
-    assert group.left
-    monkeypatch.setattr(_member, "_GAP_S", 600)
-    with pytest.raises(tutti.GroupClosedError):
-        member.run(4, "barrier", [], {})
-    member.leave(9)
+def test_a_task_keeps_nothing(cluster: None) -> None:
+    del cluster
+    task = ray.remote(num_cpus=0)(tutti.ray.method(lambda: np.ones(3)))
+    assert "methods of actors" in str(error_of(task.remote()))
 
 
 def test_destroy_lets_what_was_stated_take_place(cluster: None, name: str) -> None:
@@ -246,19 +243,10 @@ def test_destroy_lets_what_was_stated_take_place(cluster: None, name: str) -> No
         assert values(results) == [[2.0] * 4] * 20
 
 
-def test_an_asynchronous_actor_that_would_wait_for_itself(cluster: None, name: str) -> None:
-    del cluster
-    pair = [AsyncActor.remote() for _ in range(2)]
-    group = tutti.ray.create_group(pair, name, timeout=60)
-    refs = [actor.new.remote(0.2) for actor in pair]
-    ray.wait(refs, num_returns=2)
-    assert values(tutti.ray.allreduce_refs(refs)) == [[2.0] * 4] * 2
-    for ref in tutti.ray.allreduce_refs([actor.new.remote(1.0) for actor in pair]):
-        error = error_of(ref)
-        assert isinstance(error, tutti.InvalidError)
-        assert "asynchronous" in str(error)
-    assert ray.get([actor.ping.remote() for actor in pair], timeout=SOON_S) == ["pong"] * 2
-    group.destroy()
+def test_asynchronous_actors_are_refused(pair: list[Any], name: str) -> None:
+    """Of such, no order of operations can be promised."""
+    with pytest.raises(tutti.InvalidError, match=r"ranks \[1\] .* asynchronous .*to_thread"):
+        tutti.ray.create_group([pair[0], AsyncActor.remote()], name)
 
 
 def test_an_actor_that_dies_while_the_group_is_made(cluster: None, name: str) -> None:

@@ -131,3 +131,25 @@ def test_training_goes_on_when_a_worker_dies(new_ranks: Any, name: str, replaced
     for parameters in results:
         assert np.array_equal(parameters, results[0])
         assert np.allclose(parameters, wanted, atol=1e-3)
+
+
+def test_a_task_that_fails_leaves_nothing_in_the_way(cluster: None, name: str) -> None:
+    """Another task may get its process, which is in the group still."""
+    del cluster
+
+    @ray.remote(num_cpus=0, max_retries=0)
+    def task(rank: int, fails: bool) -> list[float]:
+        ours.init_collective_group(2, rank, group_name=name, timeout=30)
+        array = np.ones(2)
+        ours.allreduce(array, name)
+        if fails:
+            raise KeyError("the user's own")
+        ours.destroy_collective_group(name)
+        return array.tolist()  # type: ignore[no-any-return]
+
+    good, bad = task.remote(0, False), task.remote(1, True)
+    assert isinstance(error_of(bad), KeyError)
+    assert ray.get(good) == [2.0, 2.0]
+    for _ in range(3):
+        refs = [task.remote(rank, False) for rank in range(2)]
+        assert ray.get(refs) == [[2.0, 2.0]] * 2

@@ -66,6 +66,8 @@ def reduce_all(actor: Any, rank: int, size: int, name: str, kind: str) -> None:
         tensor = tensors(rank, kind)
         col().reduce(tensor, root, name)
         assert (np.asarray(tensor) == (10 if rank == root else rank + 1)).all()
+        col().reduce(tensor, root, name, ops.MAX)
+        assert (np.asarray(tensor).max() == 10) == (rank == root)
         tensor = tensors(rank, kind)
         col().broadcast(tensor, root, name)
         assert (np.asarray(tensor) == root + 1).all()

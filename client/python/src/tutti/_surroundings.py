@@ -54,6 +54,16 @@ def have_changed(client: Client) -> bool:
     return _is_in_ray() and client.namespace != namespace()
 
 
+def task() -> str | None:
+    """The task of Ray that runs here; None in an actor, in a driver, and outside of Ray."""
+    if not _is_in_ray():
+        return None
+    import ray
+
+    context = ray.get_runtime_context()
+    return None if context.get_actor_id() else context.get_task_id()
+
+
 def watch(joining: Joining) -> None:
     """Lets the join fail early if Ray knows that it cannot succeed."""
     if _is_in_ray() and joining.world_size > 1:

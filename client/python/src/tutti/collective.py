@@ -52,6 +52,9 @@ _logger = logging.getLogger("tutti")
 _lock = threading.Lock()
 # By name; None while a thread asks for the seat.
 _groups: dict[str, Joining | None] = {}
+# The task of Ray that has initialized a group, None in an actor: what it has forgotten to destroy,
+# another task that the same process runs cannot know of.
+_tasks: dict[str, str | None] = {}
 
 
 def init_collective_group(
@@ -68,7 +71,8 @@ def init_collective_group(
     meanwhile. `backend` is "auto" or "tutti", which are the same, or a backend of the daemon.
 
     Raises RuntimeError if this process is in a group of that name (destroy it first; a group whose
-    daemon has died is replaced), and what `tutti.Client.join` raises.
+    daemon has died is replaced, and one that another task of Ray has left behind), and what
+    `tutti.Client.join` raises.
     """
     _init(world_size, rank, backend, group_name, timeout, Joining.wait)
 
@@ -283,15 +287,20 @@ def _init(
     to_name(group_name, "group_name")
     if to_name(backend, "backend").lower() == "tutti":
         backend = "auto"
+    task = _surroundings.task()
     with _lock:
-        joining = _groups.get(group_name)
-        if group_name in _groups and (joining is None or joining.client.lost is None):
+        before = _groups.get(group_name)
+        left_behind = before is not None and task != _tasks.get(group_name)
+        if group_name in _groups and not left_behind and (before is None or not before.client.lost):
             raise RuntimeError(
                 f"group {group_name!r} is already initialized in this process; "
                 "call destroy_collective_group first"
             )
         _groups[group_name] = joining = None
+        _tasks[group_name] = task
     try:
+        if before is not None:
+            before.cancel()
         joining = default_client().start_join(
             group_name, rank, world_size, backend=backend, work_timeout=timeout, timeout=timeout
         )
@@ -311,6 +320,7 @@ def _forget(group_name: str, joining: Joining | None) -> None:
     with _lock:
         if group_name in _groups and _groups[group_name] is joining:
             del _groups[group_name]
+            del _tasks[group_name]
 
 
 def _find(group_name: str) -> Joining | None:

@@ -18,7 +18,7 @@ from typing import Any
 import ray
 
 from tutti.errors import Cause, CollectiveError, DeadlineError, InvalidError, RankLostError
-from tutti.ops import to_name
+from tutti.ops import to_milliseconds, to_name
 from tutti.ray import _member
 from tutti.ray._errors import original
 
@@ -104,7 +104,7 @@ class DeclaredGroup:
         try:
             self._ask(_member.join, [(seat,) for seat in seats])
         except BaseException:
-            _member.call_off(self._formation)
+            _member.call_off(self._name, self._formation)
             raise
 
     def _ask(self, function: Any, arguments: Sequence[Any]) -> list[Any]:
@@ -189,8 +189,13 @@ def create_group(
     used again: the old group ends.
 
     Raises DeadlineError, naming the ranks that have not come; InvalidError if they are on several
-    nodes; RankLostError if an actor has died.
+    nodes, of several jobs, or asynchronous; RankLostError if an actor has died.
     """
+    for actor in actors:
+        if not isinstance(actor, ray.actor.ActorHandle):
+            raise TypeError(f"actors' handles are wanted, not {type(actor).__name__}")
+    to_milliseconds(timeout)
+    to_milliseconds(work_timeout, "work_timeout")
     name = to_name(name or f"group-{uuid.uuid4().hex[:8]}", "name")
     group = DeclaredGroup(actors, name, {"work_timeout": work_timeout, "timeout": timeout})
     group._form()
@@ -224,6 +229,15 @@ def _check_places(places: Sequence[_member.Place], group: str) -> None:
             f"the actors of group {group!r} are on different Ray nodes ({where}); this version has "
             "groups within one node only. Place them together, as with "
             "NodeAffinitySchedulingStrategy or a placement group that is STRICT_PACK",
+            cause=Cause.UNSUPPORTED,
+            group=group,
+        )
+    asynchronous = [rank for rank, place in enumerate(places) if place.asynchronous]
+    if asynchronous:
+        raise InvalidError(
+            f"the actors of ranks {asynchronous} of group {group!r} are asynchronous (they have "
+            "coroutines as methods): Ray starts their tasks in any order, so a driver cannot state "
+            "operations. Call tutti.collective in a method, on a thread (asyncio.to_thread)",
             cause=Cause.UNSUPPORTED,
             group=group,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -201,11 +202,6 @@ _VERBS: dict[str, Callable[..., Any]] = {
 
 def _fetch(ref: Any, limit_s: float) -> Any:
     """What the ref is of, as memory of this process: a tensor that stays here, or a copy."""
-    if _waits_for_itself(ref):
-        raise InvalidError(
-            "an asynchronous actor cannot wait for a method of its own that awaits something: wait "
-            "for the ref (ray.wait) before the operation is stated"
-        )
     try:
         value = ray.get(ref, timeout=limit_s)
     except ray.exceptions.GetTimeoutError:
@@ -217,14 +213,6 @@ def _fetch(ref: Any, limit_s: float) -> Any:
         )
     check(value)
     return value if is_kept(value) else own(value)
-
-
-def _waits_for_itself(ref: Any) -> bool:
-    """Whether it is of a coroutine that cannot go on while we wait."""
-    if not ray._private.worker.global_worker.core_worker.current_actor_is_asyncio():
-        return False
-    own_id = ray.get_runtime_context().get_actor_id()
-    return ref.task_id().actor_id().hex() == own_id and not ray.wait([ref], timeout=0)[0]
 
 
 def _check_form(verb: str, value: Any, world_size: int) -> None:
@@ -265,18 +253,23 @@ _members: dict[str, Member] = {}
 
 
 class Place(NamedTuple):
-    """Where an actor is: only those of one daemon and one namespace meet."""
+    """Where an actor is: only those of one daemon and one namespace meet. And whether it is
+    asynchronous: Ray starts the tasks of such an actor in any order.
+    """
 
     node_id: str
     daemon: str
     namespace: str
+    asynchronous: bool
 
 
 def locate(actor: Any) -> Place:
     """Starts the node's daemon if there is none."""
     del actor
     client = _default.default_client()
-    return Place(_node.this_node().id, client.daemon, client.namespace)
+    worker = ray._private.worker.global_worker.core_worker
+    asynchronous = worker.current_actor_is_asyncio()
+    return Place(_node.this_node().id, client.daemon, client.namespace, asynchronous)
 
 
 class Seat(NamedTuple):
@@ -300,24 +293,26 @@ def join(actor: Any, seat: Seat) -> None:
     decided = threading.Event()
     joining.when_decided(decided.set)
     while not decided.wait(_LOOK_EVERY_S):
-        if is_called_off(seat.formation):
+        if is_called_off(seat.group, seat.formation):
             joining.cancel()
     group = joining.wait()
     _members[seat.group] = Member(group, seat.formation, seat.options["work_timeout"])
 
 
-def call_off(formation: str) -> None:
+def call_off(group: str, formation: str) -> None:
     """By the driver: who still waits in `join` gives up, and so does who comes later."""
-    internal_kv._internal_kv_put(_called_off_key(formation), b"")
+    internal_kv._internal_kv_put(_called_off_key(group), formation.encode())
 
 
-def is_called_off(formation: str) -> bool:
+def is_called_off(group: str, formation: str) -> bool:
     """See call_off."""
-    return bool(internal_kv._internal_kv_exists(_called_off_key(formation)))
+    return bool(internal_kv._internal_kv_get(_called_off_key(group)) == formation.encode())
 
 
-def _called_off_key(formation: str) -> bytes:
-    return b"tutti:called-off:" + formation.encode()
+def _called_off_key(group: str) -> bytes:
+    # One for each name of a job, so that they don't pile up.
+    scope = f"{_node.namespace()}\0{group}"
+    return b"tutti:called-off:" + hashlib.sha256(scope.encode()).hexdigest().encode()
 
 
 def leave(actor: Any, group: str, formation: str, stated: int) -> None:

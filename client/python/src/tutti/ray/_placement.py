@@ -8,6 +8,7 @@ fails, and leaves a note for it, so that it fails as well.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 import uuid
@@ -46,6 +47,10 @@ class _Watch:
 
     def run(self) -> None:
         """On a thread of its own."""
+        with contextlib.suppress(Exception):  # this process may leave Ray meanwhile
+            self._run()
+
+    def _run(self) -> None:
         if self._decided.wait(_EVERY_S):
             return
         node, attempt = this_node().id.encode(), uuid.uuid4().hex.encode()
