@@ -123,6 +123,7 @@ class Presubmit:
             ("tests/lib", CHECK_TIMEOUT_S, self.pytest("tests/lib")),
             ("tests/tidy", CHECK_TIMEOUT_S, self.pytest("tests/tidy")),
             ("mypy", CHECK_TIMEOUT_S, self.mypy),
+            ("tests/models", PYTEST_TIMEOUT_S, self.pytest("tests/models")),
             ("bazel", BAZEL_TIMEOUT_S, self.test_default),
         ]
         folders = ("client/python/tests", "tests/e2e", "tests/on_ray", "tests/fault", "tests/bench")
