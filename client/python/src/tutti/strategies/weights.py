@@ -19,6 +19,7 @@ import numpy.typing as npt
 from tutti import _default, collective
 from tutti._form import Form
 from tutti.errors import CollectiveError
+from tutti.ops import to_int
 from tutti.strategies._flat import plain
 from tutti.work import Work
 
@@ -37,17 +38,25 @@ def send_weights(
     `receive_weights`.
 
     Each tensor is read before the next is asked for. Raises CollectiveError; when `weights` itself
-    raises, the receivers are told.
+    raises, or has something that is no tensor of numbers, the receivers are told.
     """
-    sender = _Sender(group_name, bucket_bytes)
+    sender = _Sender(group_name, to_int(bucket_bytes, "bucket_bytes", 1, 1 << 62))
+    for name, form, tensor in _checked(weights, sender):
+        sender.add(name, form, tensor)
+    sender.end()
+
+
+def _checked(weights: Weights, sender: _Sender) -> Iterator[tuple[str, Form, Any]]:
+    """Tells the receivers what goes wrong here. What goes wrong in the group they know."""
     try:
         for name, tensor in weights:
-            sender.add(name, tensor)
+            form = Form.like(tensor)
+            if form.size_bytes and form.dtype == "object":
+                raise TypeError(f"{name!r} is an array of objects, which cannot be sent")
+            yield name, form, tensor
     except Exception as error:
-        if not isinstance(error, CollectiveError):
-            sender.end(repr(error))
+        sender.end(repr(error))
         raise
-    sender.end()
 
 
 def receive_weights(src_rank: int = 0, group_name: str = "default") -> Iterator[tuple[str, Any]]:
@@ -118,9 +127,8 @@ class _Sender:
         self._tensors: list[Any] = []
         self._sent: list[Work] = []
 
-    def add(self, name: str, tensor: Any) -> None:
+    def add(self, name: str, form: Form, tensor: Any) -> None:
         """Has read the tensor when it returns."""
-        form = Form.like(tensor)
         if form.size_bytes > self._bucket_bytes:
             self._send()
             self._send_alone(name, form, tensor)
