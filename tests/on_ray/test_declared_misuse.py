@@ -116,6 +116,13 @@ def test_tensors_that_cannot_hold_results(pair: list[Any], wrong: str) -> None:
 
 
 @pytest.mark.usefixtures("group")
+def test_tensors_that_need_not_hold_results(pair: list[Any]) -> None:
+    reduced = tutti.ray.reduce_refs([pair[0].new.remote(2.0), pair[1].expanded.remote()], 0)
+    copied = tutti.ray.broadcast_refs([pair[0].expanded.remote(), pair[1].new.remote(5.0)], 0)
+    assert values([reduced, copied[1]]) == [[3.0] * 4, [1.0] * 4]
+
+
+@pytest.mark.usefixtures("group")
 @pytest.mark.parametrize(("kind", "says"), [("repr", "Rude"), ("newline", "late news")])
 def test_errors_that_are_hard_to_show(pair: list[Any], kind: str, says: str) -> None:
     results = tutti.ray.allreduce_refs([pair[0].fail.remote(kind), pair[1].new.remote()])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import ray
@@ -86,6 +86,8 @@ class Member:
         try:
             value = _fetch(refs[0], self._limit_s) if refs else None
             _check_form(verb, value, self.group.world_size)
+            if value is not None and _is_written(verb, self.group.rank, parameters):
+                _check_outputs(tensors_of(value))
         except BaseException as error:
             # The others must not wait for us. They are told; who called us gets the error itself.
             with contextlib.suppress(CollectiveError):
@@ -230,21 +232,29 @@ def _check_form(verb: str, value: Any, world_size: int) -> None:
         raise ArgumentError(f"{verb} takes one tensor, and has got a list")
     if is_list(value) and len({_form(tensor, verb) for tensor in value}) != 1:
         raise ArgumentError(f"the tensors of a list differ, or there are none ({verb})")
-    if verb in _IN_PLACE:
-        tensors = tensors_of(value)
-        check_outputs([whole(describe(each, f"tensors[{n}]")) for n, each in enumerate(tensors)])
-        if len(tensors) > _wire.SPANS_PER_WORK_MAX:
-            raise ArgumentError(
-                f"a list has at most {_wire.SPANS_PER_WORK_MAX} tensors, and not {len(tensors)}"
-            )
+
+
+def _is_written(verb: str, rank: int, parameters: dict[str, Any]) -> bool:
+    """Whether the result goes where this rank's tensor is."""
+    if verb == "reduce":
+        return bool(rank == parameters["dst_rank"])
+    if verb == "broadcast":
+        return bool(rank != parameters["src_rank"])
+    return verb == "allreduce"
+
+
+def _check_outputs(tensors: Sequence[Any]) -> None:
+    """Raises ValueError for those that cannot hold results, or are too many."""
+    check_outputs([whole(describe(each, f"tensors[{n}]")) for n, each in enumerate(tensors)])
+    if len(tensors) > _wire.SPANS_PER_WORK_MAX:
+        raise ArgumentError(
+            f"a list has at most {_wire.SPANS_PER_WORK_MAX} tensors, and not {len(tensors)}"
+        )
 
 
 def _form(tensor: Any, verb: str) -> tuple[Any, ...]:
     # Those that are reduced as one operation may have any shapes.
     return str(tensor.dtype), None if verb == "allreduce" else tuple(tensor.shape)
-
-
-_IN_PLACE = ("allreduce", "reduce", "broadcast")
 
 
 # --- What the driver lets an actor do, by __ray_call__ ---
