@@ -6,13 +6,10 @@ hands references from the workers to the server and back, so Ray has several ste
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import ray
-from data import make_sentences
-from tagger import Floats, Optimizer, Tagger
-from worker import Learner, Plan
+from tagger import Floats
+from worker import Learner, Master, Plan, Training
 
 
 def _join(arrays: list[Floats]) -> Floats:
@@ -28,17 +25,12 @@ def _split(flat: Floats, like: list[Floats]) -> list[Floats]:
 
 
 @ray.remote(num_cpus=0)
-class Server:
+class Server(Master):
     """It has the parameters, and takes the steps."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._tagger = Tagger(plan.seed)
-        self._optimizer = Optimizer(self._tagger.parameters)
 
     def parameters(self) -> Floats:
         """All of them."""
-        return _join(self._tagger.parameters)
+        return _join(self.tagger.parameters)
 
     def step(self, *gradients: Floats) -> Floats:
         """Returns the parameters after a step with the mean of the workers' gradients."""
@@ -46,12 +38,8 @@ class Server:
         for gradient in gradients[1:]:
             total += gradient
         total /= len(gradients)
-        self._optimizer.step(_split(total, self._tagger.parameters))
+        self.optimizer.step(_split(total, self.tagger.parameters))
         return self.parameters()
-
-    def score(self, count: int) -> float:
-        """F1 on names that no worker has seen."""
-        return self._tagger.score(make_sentences(count, self._plan.seed + 1))
 
 
 @ray.remote(num_cpus=0)
@@ -73,32 +61,25 @@ class Worker:
         return self._learner.words
 
 
-class ObjectStore:
+class ObjectStore(Training):
     """The counterpart of with_tutti.InStep: the same steps, with the same results."""
 
     name = "object store"
 
     def __init__(self, plan: Plan) -> None:
-        self._server: Any = Server.remote(plan)
-        self._workers: list[Any] = [Worker.remote(plan, n) for n in range(plan.workers)]
-        self._parameters = self._server.parameters.remote()
+        workers = [Worker.remote(plan, number) for number in range(plan.workers)]
+        super().__init__(Server.remote(plan), workers)
+        self._parameters = self.server.parameters.remote()
         self._words = self._count_words()
 
     def train(self, steps: int) -> int:
         """Of each worker. Returns the words they have learned from."""
         for _ in range(steps):
-            gradients = [worker.learn.remote(self._parameters) for worker in self._workers]
-            self._parameters = self._server.step.remote(*gradients)
+            gradients = [worker.learn.remote(self._parameters) for worker in self.workers]
+            self._parameters = self.server.step.remote(*gradients)
         before, self._words = self._words, self._count_words()
         ray.wait([self._parameters])
         return self._words - before
 
-    def score(self, count: int) -> float:
-        """Ends the training. F1 on `count` sentences that nobody has seen."""
-        score = ray.get(self._server.score.remote(count))
-        for actor in [self._server, *self._workers]:
-            ray.kill(actor)
-        return float(score)
-
     def _count_words(self) -> int:
-        return sum(ray.get([worker.words.remote() for worker in self._workers]))
+        return sum(ray.get([worker.words.remote() for worker in self.workers]))

@@ -22,8 +22,12 @@ class Form:
 
     @staticmethod
     def like(tensor: Any) -> Form:
-        """That of a NumPy array or a PyTorch tensor."""
+        """That of a NumPy array or a PyTorch tensor. Raises TypeError for arrays of objects or of
+        records: their dtype's name does not say all.
+        """
         torch = not isinstance(tensor, np.ndarray)
+        if not torch and (tensor.dtype.hasobject or tensor.dtype.names):
+            raise TypeError(f"an array of {tensor.dtype} cannot be made elsewhere")
         return Form(torch, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
 
     @property

@@ -51,7 +51,12 @@ def namespace() -> str:
 
 def have_changed(client: Client) -> bool:
     """Whether a new client would take another namespace than this one: of another job of Ray."""
-    return _is_in_ray() and client.namespace != namespace()
+    if not _is_in_ray():
+        return False
+    from tutti.ray import _node
+
+    # Workers are of one job for ever, and allocate often: it takes 7 us to ask Ray.
+    return _node.raylet_pid() is None and client.namespace != namespace()
 
 
 def task() -> str | None:

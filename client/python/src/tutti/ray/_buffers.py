@@ -63,7 +63,7 @@ class Buffer:
     @property
     def actor_id(self) -> str:
         """In hexadecimal."""
-        return str(self.actor._actor_id.hex())
+        return id_of(self.actor)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _arrive, (self.actor, self._number, self._description, self._lease)
@@ -101,6 +101,11 @@ def method(function: F) -> F:
     keep.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
     del keep.__wrapped__
     return keep  # type: ignore[return-value]
+
+
+def id_of(actor: Any) -> str:
+    """In hexadecimal."""
+    return str(actor._actor_id.hex())
 
 
 def check(value: Any) -> None:

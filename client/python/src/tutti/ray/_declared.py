@@ -20,7 +20,8 @@ import ray
 from tutti.errors import Cause, CollectiveError, DeadlineError, InvalidError, RankLostError
 from tutti.ops import to_milliseconds, to_name
 from tutti.ray import _member
-from tutti.ray._errors import original
+from tutti.ray._buffers import id_of, is_list
+from tutti.ray._errors import original, several_nodes
 
 # Joins end by themselves, at the daemon's deadline; this is how much later a driver learns of it.
 _GRACE_S = 15.0
@@ -89,7 +90,7 @@ class DeclaredGroup:
 
     def _seat(self, actors: Sequence[Any]) -> None:
         self._actors = list(actors)
-        self._ranks = {_id_of(actor): rank for rank, actor in enumerate(self._actors)}
+        self._ranks = {id_of(actor): rank for rank, actor in enumerate(self._actors)}
         if not self._actors or len(self._ranks) < len(self._actors):
             raise ValueError("a group needs one actor at least, and each of them once")
         self._stated = [0] * len(self._actors)
@@ -157,9 +158,9 @@ class DeclaredGroup:
 
     def _at(self, rank: int, refs: Any) -> Sequence[Any | None]:
         """One ref, which is that of `rank`; or all of them."""
-        if isinstance(refs, (list, tuple)):
-            return refs
-        return [refs if other == rank else None for other in range(self.world_size)]
+        one = [refs if other == rank else None for other in range(self.world_size)]
+        by_rank: Sequence[Any | None] = refs if is_list(refs) else one
+        return by_rank
 
     def _by_rank(self, refs: Sequence[Any | None]) -> Sequence[Any | None]:
         """In the order of the ranks: by the actors that they come from, if all come from ours."""
@@ -210,10 +211,6 @@ def get_group(name: str) -> DeclaredGroup:
     return groups[name]
 
 
-def _id_of(actor: Any) -> str:
-    return str(actor._actor_id.hex())
-
-
 def actor_of(ref: Any) -> str:
     """The actor whose method returns it; nobody's number if it comes from elsewhere."""
     if not isinstance(ref, ray.ObjectRef):
@@ -225,13 +222,8 @@ def _check_places(places: Sequence[_member.Place], group: str) -> None:
     """Raises InvalidError if actors would wait for each other in vain."""
     if len({place.daemon for place in places}) > 1:
         where = ", ".join(f"rank {n} on {place.node_id[:16]}" for n, place in enumerate(places))
-        raise InvalidError(
-            f"the actors of group {group!r} are on different Ray nodes ({where}); this version has "
-            "groups within one node only. Place them together, as with "
-            "NodeAffinitySchedulingStrategy or a placement group that is STRICT_PACK",
-            cause=Cause.UNSUPPORTED,
-            group=group,
-        )
+        what = f"the actors of group {group!r} are on different Ray nodes ({where})"
+        raise several_nodes(what, group)
     asynchronous = [rank for rank, place in enumerate(places) if place.asynchronous]
     if asynchronous:
         raise InvalidError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -321,8 +320,7 @@ def is_called_off(group: str, formation: str) -> bool:
 
 def _called_off_key(group: str) -> bytes:
     # One for each name of a job, so that they don't pile up.
-    scope = f"{_node.namespace()}\0{group}"
-    return b"tutti:called-off:" + hashlib.sha256(scope.encode()).hexdigest().encode()
+    return _node.key_of("called-off", _node.namespace(), group)
 
 
 def leave(actor: Any, group: str, formation: str, stated: int) -> None:

@@ -72,6 +72,12 @@ def namespace() -> str:
     return f"ray-{session}-job-{context.get_job_id()}"
 
 
+def key_of(kind: str, name_space: str, group: str) -> bytes:
+    """In Ray's key-value store: what is known of a group, of any name."""
+    scope = hashlib.sha256(f"{name_space}\0{group}".encode()).hexdigest()
+    return f"tutti:{kind}:{scope}".encode()
+
+
 def raylet_pid() -> int | None:
     """The process of this node's raylet; None if this is a driver, not a worker."""
     pid = os.environ.get(_RAYLET_PID)

@@ -9,7 +9,6 @@ fails, and leaves a note for it, so that it fails as well.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import threading
 import uuid
 from collections.abc import Sequence
@@ -18,8 +17,8 @@ import ray
 from ray.experimental import internal_kv
 
 from tutti._joining import Joining
-from tutti.errors import Cause, InvalidError
-from tutti.ray._node import this_node
+from tutti.ray._errors import several_nodes
+from tutti.ray._node import key_of, this_node
 
 _EVERY_S = 1.0
 # For so many rounds a note is left to be found.
@@ -38,8 +37,7 @@ class _Watch:
 
     def __init__(self, joining: Joining) -> None:
         self._joining = joining
-        scope = f"{joining.client.namespace}\0{joining.name}"
-        self._prefix = b"tutti:join:" + hashlib.sha256(scope.encode()).hexdigest().encode()
+        self._prefix = key_of("join", joining.client.namespace, joining.name)
         self._daemon = joining.client.daemon.encode()
         self._own = b""
         self._decided = threading.Event()
@@ -89,16 +87,9 @@ class _Watch:
 
     def _fail(self, keys: Sequence[bytes]) -> None:
         nodes = sorted({key.split(b":")[-2].decode()[:16] for key in keys})
-        self._joining.fail(
-            InvalidError(
-                f"ranks of group {self._joining.name!r} wait on several Ray nodes "
-                f"({', '.join(nodes)}); this version has groups within one node only. Place them "
-                "together, as with NodeAffinitySchedulingStrategy or a placement group that is "
-                "STRICT_PACK",
-                cause=Cause.UNSUPPORTED,
-                group=self._joining.name,
-            )
-        )
+        name = self._joining.name
+        what = f"ranks of group {name!r} wait on several Ray nodes ({', '.join(nodes)})"
+        self._joining.fail(several_nodes(what, name))
 
 
 def _note_for(key: bytes) -> bytes:

@@ -14,7 +14,7 @@ import ray
 from tutti.errors import InvalidError
 from tutti.ops import ReduceOp, to_int, to_reduce_op
 from tutti.ray import _member
-from tutti.ray._buffers import Buffer
+from tutti.ray._buffers import Buffer, is_list
 from tutti.ray._declared import DeclaredGroup, actor_of, groups, results_of
 
 
@@ -47,7 +47,7 @@ def broadcast_refs(
     """Writes the tensor of `src_rank` into those of all others. With one ref only, which is the
     one of `src_rank`, the others get new tensors.
     """
-    found = _find(group, refs if isinstance(refs, (list, tuple)) else [refs])
+    found = _find(group, refs if is_list(refs) else [refs])
     root = to_int(src_rank, "src_rank", 0, found.world_size)
     return found._state_all("broadcast", found._at(root, refs), {"src_rank": root})
 
