@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -57,6 +58,35 @@ struct Participant {
   Buffers outputs;
 };
 
+// How long each buffer of an all_to_all is, in bytes: what rank `from` has for rank `to`, and what
+// `to` expects from it.
+struct Splits {
+  uint32_t world_size = 0;
+  std::vector<uint64_t> sent;      // [from * world_size + to]
+  std::vector<uint64_t> expected;  // [from * world_size + to]
+};
+
+// Nodes have to agree on an operation before any of them writes an output: each says what its ranks
+// have submitted, and all decide by the same rule, on the same words. So all decide alike.
+//
+// Called on the thread of Run.
+class Agreement {
+ public:
+  virtual ~Agreement() = default;
+
+  // What this node says: 1 to kSaidBytesMax bytes. Does not change.
+  virtual std::string_view mine() const = 0;
+
+  // `said`: by node. If it returns false, Run writes nothing, on any node, and returns OK.
+  virtual bool Decide(const std::vector<std::string_view>& said) = 0;
+
+  // The same once more for an all_to_all, when they have agreed on the rest.
+  virtual bool DecideSplits(const Splits& splits) = 0;
+};
+
+// Enough for a signature, or for a failure in words.
+inline constexpr size_t kSaidBytesMax = 2048;
+
 // One matched operation with the buffers of all its ranks on this node. A value: no behaviour.
 struct Collective {
   CollectiveKind kind = CollectiveKind::kNone;
@@ -64,6 +94,8 @@ struct Collective {
   ReduceOp op = ReduceOp::kNone;
   // For rooted kinds: the root. For a transfer, whose kind is kSend: the source.
   Rank root = 0;
+  // For a transfer between nodes: who receives it.
+  Rank destination = 0;
   // Elements of each buffer; of the K tensors of allreduce, reduce and broadcast together. 0 for an
   // all_to_all, whose buffers differ.
   size_t count = 0;
@@ -72,21 +104,40 @@ struct Collective {
   std::vector<Participant> participants;
   // By the caller's thread alone: it must not wait for another.
   bool alone = false;
+  // For groups over several nodes: collectives have one, which outlives Run; transfers have none,
+  // as both their nodes know already that they fit. If this node has refused the operation, it has
+  // no participants, and its agreement says so: then Decide is false everywhere.
+  Agreement* agreement = nullptr;
 };
 
 // Sum of the sizes of all buffers: what running it costs in memory traffic, roughly.
 size_t BytesTouched(const Participant& participant);
 size_t BytesTouched(const Collective& collective);
 
-// Which group a communicator serves.
+// Which group a communicator serves, and where its ranks are.
 struct GroupSpec {
   uint32_t world_size = 0;
   // In increasing order.
   std::vector<Rank> local_ranks;
+  // The ranks of each node in increasing order, nodes in the order of their lowest ranks. Empty if
+  // all are on this one.
+  std::vector<std::vector<Rank>> nodes;
+  size_t node = 0;  // which of them this is
+  // For people, and to tell one epoch's traffic from another's.
+  std::string epoch_id;
+  // This node's address by which the others reach it: IPv4 or IPv6, in numbers.
+  std::string host;
+  // Tells the other nodes some bytes, and blocks until each has told its own: by node. To be called
+  // once. Fails if the group will not form.
+  std::function<absl::StatusOr<std::vector<std::string>>(std::string mine)> meet;
 };
 
 // One node's part of one group epoch. Thread-safe: collectives of one group that belong to
 // different sequences may run at the same time, on different threads.
+//
+// In a group over several nodes, each node runs the same collectives in the same order, one at a
+// time. A transfer between two nodes is run by both, with one participant each; those from one
+// node to another one at a time and in the same order on both; and whatever else is running.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -113,6 +164,9 @@ class Backend {
 
   // Connects this node's part of a group. Blocks if other nodes take part.
   virtual absl::StatusOr<std::unique_ptr<Communicator>> Connect(const GroupSpec& spec) = 0;
+
+  // How many nodes its groups may span.
+  virtual size_t nodes_max() const { return 1; }
 };
 
 }  // namespace tutti

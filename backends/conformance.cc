@@ -173,7 +173,10 @@ std::string Trial::CheckValues(const std::vector<Source>& from, const Buffer& go
   }
   std::vector<const Bytes*> inputs;
   for (const Source& source : from) inputs.push_back(&DataOf(source));
-  return CheckReduction({.dtype = test_.dtype, .op = test_.op, .rounding = options_.rounding},
+  return CheckReduction({.dtype = test_.dtype,
+                         .op = test_.op,
+                         .rounding = options_.rounding,
+                         .nodes = options_.nodes},
                         inputs, got.data);
 }
 

@@ -53,6 +53,8 @@ struct Case {
 struct Options {
   uint64_t seed = 0;
   Rounding rounding = Rounding::kRankOrder;
+  // Where ranks are, if that decides about the order of rounding (see oracle.h).
+  std::vector<std::vector<Rank>> nodes;
 };
 
 // "allreduce sum of 1023 float32, 4 ranks, in place".

@@ -146,10 +146,17 @@ std::string CheckBools(ReduceOp op, const Inputs& inputs, const std::byte* got) 
   return "";
 }
 
+// What is combined, and what an average is divided by.
+struct Operation {
+  ReduceOp op = ReduceOp::kNone;
+  size_t divisor = 1;
+};
+
 // Element i of all inputs, combined in type T in the order of ranks. `magnitude`, if any, becomes
 // what errors are relative to.
 template <typename Format, typename T>
-T ReduceAs(ReduceOp op, const Inputs& inputs, size_t i, T* magnitude) {
+T ReduceAs(const Operation& operation, const Inputs& inputs, size_t i, T* magnitude) {
+  const ReduceOp op = operation.op;
   using Storage = typename Format::Storage;
   T result = Format::Decode(Element<Storage>(inputs[0]->data(), i));
   T sum = std::abs(result);
@@ -165,8 +172,8 @@ T ReduceAs(ReduceOp op, const Inputs& inputs, size_t i, T* magnitude) {
   }
   if (op == ReduceOp::kProduct) sum = std::abs(result);
   if (op == ReduceOp::kAvg) {
-    result /= static_cast<T>(inputs.size());
-    sum /= static_cast<T>(inputs.size());
+    result /= static_cast<T>(operation.divisor);
+    sum /= static_cast<T>(operation.divisor);
   }
   if (magnitude != nullptr) *magnitude = sum;
   return result;
@@ -185,7 +192,7 @@ bool NearFloat(ReduceOp op, const Inputs& inputs, size_t i, typename Format::Sto
   using Wide = typename Format::Wide;
   using Accumulator = typename Format::Accumulator;
   Wide magnitude = 0;
-  const Wide want = ReduceAs<Format, Wide>(op, inputs, i, &magnitude);
+  const Wide want = ReduceAs<Format, Wide>({op, inputs.size()}, inputs, i, &magnitude);
   const Wide found = Format::Decode(stored);
   if (found == want || (std::isnan(found) && std::isnan(want))) return true;
   if (SameFloat<Format>(stored, Format::Encode(static_cast<Accumulator>(want)))) return true;
@@ -196,14 +203,47 @@ bool NearFloat(ReduceOp op, const Inputs& inputs, size_t i, typename Format::Sto
   return std::abs(found - want) <= tolerance;
 }
 
+// What each node contributes.
+template <typename Format>
+std::vector<Bytes> PartsOf(const ReductionSpec& spec, const Operation& operation,
+                           const Inputs& inputs) {
+  using Storage = typename Format::Storage;
+  std::vector<Bytes> parts;
+  for (const std::vector<Rank>& ranks : spec.nodes) {
+    Inputs here;
+    for (const Rank rank : ranks) here.push_back(inputs[rank]);
+    Bytes part(inputs[0]->size());
+    for (size_t i = 0; i < part.size() / sizeof(Storage); ++i) {
+      using Accumulator = typename Format::Accumulator;
+      const Storage element =
+          Format::Encode(ReduceAs<Format, Accumulator>(operation, here, i, nullptr));
+      std::memcpy(&part[i * sizeof(Storage)], &element, sizeof(Storage));
+    }
+    parts.push_back(std::move(part));
+  }
+  return parts;
+}
+
 template <typename Format>
 std::string CheckFloats(const ReductionSpec& spec, const Inputs& inputs, const std::byte* got) {
   using Storage = typename Format::Storage;
   using Accumulator = typename Format::Accumulator;
   const size_t count = inputs[0]->size() / sizeof(Storage);
+  Operation operation{spec.op, inputs.size()};
+  Inputs ordered = inputs;
+  std::vector<Bytes> parts;
+  if (!spec.nodes.empty() && spec.rounding == Rounding::kRankOrder) {
+    Operation of_node = operation;
+    if (spec.op == ReduceOp::kAvg) {
+      (sizeof(Storage) == 2 ? operation : of_node).op = ReduceOp::kSum;
+    }
+    parts = PartsOf<Format>(spec, of_node, inputs);
+    ordered.clear();
+    for (const Bytes& part : parts) ordered.push_back(&part);
+  }
   for (size_t i = 0; i < count; ++i) {
     const auto found = Element<Storage>(got, i);
-    const Accumulator want = ReduceAs<Format, Accumulator>(spec.op, inputs, i, nullptr);
+    const Accumulator want = ReduceAs<Format, Accumulator>(operation, ordered, i, nullptr);
     const bool right = spec.rounding == Rounding::kRankOrder
                            ? SameFloat<Format>(found, Format::Encode(want))
                            : NearFloat<Format>(spec.op, inputs, i, found);

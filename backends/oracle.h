@@ -51,6 +51,10 @@ struct ReductionSpec {
   DataType dtype = DataType::kNone;
   ReduceOp op = ReduceOp::kNone;
   Rounding rounding = Rounding::kRankOrder;
+  // If not empty, the ranks of each node: kRankOrder is then the order of ranks on each node, and
+  // of nodes, and 16-bit floats are rounded once on each node too (of an average: when it is
+  // divided).
+  std::vector<std::vector<Rank>> nodes;
 };
 std::string CheckReduction(const ReductionSpec& spec, const std::vector<const Bytes*>& inputs,
                            const std::byte* got);

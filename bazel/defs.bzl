@@ -36,6 +36,9 @@ _LINK_HARDENING = [
 # For whatever links the system's gRPC, which is not compiled with TSan.
 TSAN_GRPC_OPTIONS = "ignore_noninstrumented_modules=1 suppressions=bazel/tsan_grpc.supp"
 
+# For whatever links the system's Gloo, likewise.
+_TSAN_GLOO_OPTIONS = "suppressions=bazel/tsan_gloo.supp"
+
 def _copts(extra):
     return _WARNINGS + _HARDENING + (extra or [])
 
@@ -54,6 +57,7 @@ def tutti_cc_test(
         name,
         main = True,
         grpc = False,
+        gloo = False,
         size = "small",
         copts = None,
         data = None,
@@ -63,14 +67,17 @@ def tutti_cc_test(
         **kwargs):
     """A Catch2 test (`main = False`: it brings its own main, and its exit code is the verdict).
 
-    `grpc = True` for tests that link gRPC: only they run with bazel/tsan_grpc.supp under TSan, all
-    others without any suppression.
+    `grpc = True` for tests that link gRPC, `gloo = True` for those that link Gloo: they run with
+    bazel/tsan_grpc.supp or bazel/tsan_gloo.supp under TSan, all others without any suppression.
     """
     env = dict(env or {})
     data = list(data or [])
     if grpc:
         data.append("//bazel:tsan_grpc.supp")
         env["TSAN_OPTIONS"] = TSAN_GRPC_OPTIONS
+    if gloo:
+        data.append("//bazel:tsan_gloo.supp")
+        env["TSAN_OPTIONS"] = _TSAN_GLOO_OPTIONS
     native.cc_test(
         name = name,
         size = size,

@@ -21,6 +21,7 @@
 #include "base/socket_paths.h"
 #include "base/version.h"
 #include "daemon/config/config.h"
+#include "daemon/peer/tls_credentials.h"
 #include "daemon/transport/service_manager.h"
 #include "daemon/transport/snapshot_convert.h"
 
@@ -28,6 +29,10 @@ namespace tutti {
 namespace {
 
 constexpr size_t kIncarnationBytes = 16;
+
+// How long a restarted seed waits until it has been told of the groups there are: other daemons
+// need half a second to find it again.
+constexpr absl::Duration kSeedOpensAfter = absl::Seconds(5);
 
 // Sockets beyond the limit of sessions: enough of them to be told of the limit, by the core.
 constexpr size_t kSpareSockets = 64;
@@ -99,8 +104,12 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const v1::DaemonConfig& co
   auto clock = std::make_unique<const RealClock>();
   auto loop = EventLoop::Create(clock.get(), "loop");
   if (!loop.ok()) return loop.status();
-  std::unique_ptr<Daemon> daemon(
-      new Daemon(config, std::move(directory), std::move(clock), std::move(*loop)));
+  std::string incarnation = RandomBytes(kIncarnationBytes);
+  auto peers = MakePeers(config, directory, clock.get(), loop->get(), incarnation);
+  if (!peers.ok()) return peers.status();
+  std::unique_ptr<Daemon> daemon(new Daemon(config, std::move(directory), std::move(clock),
+                                            *std::move(loop), std::move(incarnation),
+                                            *std::move(peers)));
   if (absl::Status status = daemon->WatchSignals(); !status.ok()) return status;
   if (absl::Status status = daemon->WatchProcess(); !status.ok()) return status;
   if (absl::Status status = daemon->StartServing(); !status.ok()) return status;
@@ -108,13 +117,16 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const v1::DaemonConfig& co
 }
 
 Daemon::Daemon(const v1::DaemonConfig& config, SocketDirectory directory,
-               std::unique_ptr<const Clock> clock, std::unique_ptr<EventLoop> loop)
+               std::unique_ptr<const Clock> clock, std::unique_ptr<EventLoop> loop,
+               std::string incarnation, Peers peers)
     : config_(config),
       clock_(std::move(clock)),
       started_(clock_->Now()),
-      incarnation_(RandomBytes(kIncarnationBytes)),
+      incarnation_(std::move(incarnation)),
       directory_(std::move(directory)),
       loop_(std::move(loop)),
+      peers_(std::move(peers)),
+      gloo_(""),
       workers_("worker", config.worker_threads()),
       mapper_("mapper", 1),
       local_(&workers_, config.worker_threads()),
@@ -127,14 +139,54 @@ Daemon::Daemon(const v1::DaemonConfig& config, SocketDirectory directory,
 
 Daemon::~Daemon() = default;
 
+absl::StatusOr<Daemon::Peers> Daemon::MakePeers(const v1::DaemonConfig& config,
+                                                const SocketDirectory& directory,
+                                                const Clock* clock, EventLoop* loop,
+                                                const std::string& incarnation) {
+  Peers peers;
+  if (config.peer_address().empty() && config.join().empty()) return peers;
+  if (!config.insecure_peers()) {
+    auto credentials =
+        TlsCredentials::Create({.clock = clock,
+                                .directory = config.peer_tls_dir(),
+                                .staging_directory = directory.path() + "/peer-tls"});
+    if (!credentials.ok()) return credentials.status();
+    peers.credentials = *std::move(credentials);
+  }
+  const auto milliseconds = [](uint64_t count) {
+    return absl::Milliseconds(static_cast<int64_t>(count));
+  };
+  auto network = PeerNetworkOverGrpc::Create({.clock = clock,
+                                              .loop = loop,
+                                              .id = incarnation,
+                                              .name = HostName(),
+                                              .peer_address = config.peer_address(),
+                                              .join = config.join(),
+                                              .keepalive = milliseconds(config.peer_keepalive_ms()),
+                                              .timeout = milliseconds(config.peer_timeout_ms()),
+                                              .credentials = peers.credentials.get()});
+  if (!network.ok()) return network.status();
+  peers.network = *std::move(network);
+  return peers;
+}
+
 Dependencies Daemon::CoreDependencies() {
-  return {.clock = clock_.get(),
-          .loop = loop_.get(),
-          .workers = &workers_,
-          .mapper = &mapper_,
-          .processes = &processes_,
-          .random = &FillRandom,
-          .backends = {&local_}};
+  Dependencies dependencies{.clock = clock_.get(),
+                            .loop = loop_.get(),
+                            .workers = &workers_,
+                            .mapper = &mapper_,
+                            .processes = &processes_,
+                            .random = &FillRandom,
+                            .backends = {&local_}};
+  if (peers_.network == nullptr) return dependencies;
+  dependencies.backends.push_back(&gloo_);
+  dependencies.make_runner = [](const std::string& name) {
+    return std::make_unique<WorkerPool>(name, 1);
+  };
+  dependencies.network = peers_.network.get();
+  const bool may_have_been_seed = config_.join().empty() && directory_.used_before();
+  if (may_have_been_seed) dependencies.seed_opens_after = kSeedOpensAfter;
+  return dependencies;
 }
 
 RingLanes::Options Daemon::OptionsOfRings() {
@@ -178,12 +230,20 @@ AdminServices Daemon::ServicesOfOperators() {
 }
 
 DaemonFacts Daemon::Facts() const {
-  return {.node = HostName(),
-          .incarnation = incarnation_,
-          .socket_dir = directory_.path(),
-          .backends = {std::string(local_.name())},
-          .missing_backends = {"gloo: not in this version", "nccl: not in this version"},
-          .started = started_};
+  DaemonFacts facts{.node = HostName(),
+                    .incarnation = incarnation_,
+                    .socket_dir = directory_.path(),
+                    .backends = {std::string(local_.name())},
+                    .missing_backends = {},
+                    .started = started_};
+  if (peers_.network == nullptr) {
+    facts.missing_backends.emplace_back(
+        "gloo: this daemon is in no cluster (see --peer_address and --join)");
+  } else {
+    facts.backends.emplace_back(gloo_.name());
+  }
+  facts.missing_backends.emplace_back("nccl: not in this version");
+  return facts;
 }
 
 absl::Status Daemon::StartServing() {
@@ -209,6 +269,11 @@ absl::Status Daemon::StartServing() {
   auto acceptor = Acceptor::Start(clock_.get(), std::move(listeners));
   if (!acceptor.ok()) return acceptor.status();
   acceptor_ = std::move(*acceptor);
+  if (peers_.network != nullptr) {
+    if (absl::Status started = peers_.network->Start(core_.peers()); !started.ok()) return started;
+    LogInfo("tuttid.cluster port={} join={} encrypted={}", peers_.network->port(),
+            Quoted(config_.join()), !config_.insecure_peers());
+  }
   LogInfo("tuttid.ready socket_dir={} pid={} version={} backends={}", path, getpid(), kVersion,
           local_.name());
   NotifyServiceManager(ServiceManagerSocket(), "READY=1");
@@ -312,6 +377,7 @@ void Daemon::StopServing() {
   stopper_.emplace("stopper", [this] {
     client_server_->Shutdown(kLastCallsTimeout);
     admin_server_->Shutdown(kLastCallsTimeout);
+    if (peers_.network != nullptr) peers_.network->Shutdown(kLastCallsTimeout);
     loop_->Stop();
   });
 }

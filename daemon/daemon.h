@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "backends/gloo/gloo_backend.h"
 #include "backends/local/local_backend.h"
 #include "base/clock.h"
 #include "base/thread.h"
@@ -17,6 +18,8 @@
 #include "base/worker_pool.h"
 #include "daemon/core/core.h"
 #include "daemon/core/process.h"
+#include "daemon/peer/credentials.h"
+#include "daemon/peer/peer_network_over_grpc.h"
 #include "daemon/transport/acceptor.h"
 #include "daemon/transport/admin_service.h"
 #include "daemon/transport/client_service.h"
@@ -49,8 +52,18 @@ class Daemon {
   void Run();
 
  private:
+  // Where other daemons are; empty for a node of its own.
+  struct Peers {
+    std::unique_ptr<PeerCredentials> credentials;  // null: neither encrypted nor authenticated
+    std::unique_ptr<PeerNetworkOverGrpc> network;
+  };
+  static absl::StatusOr<Peers> MakePeers(const v1::DaemonConfig& config,
+                                         const SocketDirectory& directory, const Clock* clock,
+                                         EventLoop* loop, const std::string& incarnation);
+
   Daemon(const v1::DaemonConfig& config, SocketDirectory directory,
-         std::unique_ptr<const Clock> clock, std::unique_ptr<EventLoop> loop);
+         std::unique_ptr<const Clock> clock, std::unique_ptr<EventLoop> loop,
+         std::string incarnation, Peers peers);
 
   absl::Status StartServing();
   absl::Status WatchSignals();
@@ -78,6 +91,9 @@ class Daemon {
   const std::string incarnation_;
   SocketDirectory directory_;
   const std::unique_ptr<EventLoop> loop_;
+  const Peers peers_;
+  // Outlives what the mapper still holds of it.
+  GlooBackend gloo_;
   WorkerPool workers_;
   // One thread: mapping is bound by the memory, and the kernel's lock.
   WorkerPool mapper_;

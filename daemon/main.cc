@@ -16,6 +16,7 @@
 #include "daemon/daemon.h"
 #include "daemon/transport/grpc_server.h"
 #include "daemon/transport/socket_directory.h"
+#include "proto/grpc_library.h"
 
 namespace {
 
@@ -52,6 +53,7 @@ int Print(const std::string& text) {
 int Serve(const tutti::v1::DaemonConfig& config) {
   tutti::SetUpLog(config.log_level());
   tutti::SetUpGrpcLog();
+  tutti::KeepGrpcInitialized();
   tutti::RaiseFileLimit();
   auto directory = tutti::SocketDirectory::Open(config.socket_dir());
   if (!directory.ok()) return Fail(kWrongUsage, directory.status());

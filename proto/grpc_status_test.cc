@@ -5,16 +5,16 @@
 #include <string>
 
 #include "proto/convert.h"
-#include "tutti/v1/peer.grpc.pb.h"
+#include "tutti/v1/client.grpc.pb.h"
 
 namespace tutti {
 namespace {
 
 // Fails every call, as the daemon's services do.
-class FailingService final : public v1::PeerService::Service {
+class FailingService final : public v1::ClientService::Service {
  public:
-  grpc::Status Greet(grpc::ServerContext* context, const v1::GreetRequest*,
-                     v1::GreetResponse*) override {
+  grpc::Status LeaveGroup(grpc::ServerContext* context, const v1::LeaveGroupRequest*,
+                          v1::LeaveGroupResponse*) override {
     return trailer ? FinishWith(failure, context) : ToGrpcStatus(failure);
   }
 
@@ -27,10 +27,10 @@ Failure CallAndFail(FailingService* service) {
   grpc::ServerBuilder builder;
   builder.RegisterService(service);
   const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
-  const auto stub = v1::PeerService::NewStub(server->InProcessChannel(grpc::ChannelArguments()));
+  const auto stub = v1::ClientService::NewStub(server->InProcessChannel(grpc::ChannelArguments()));
   grpc::ClientContext context;
-  v1::GreetResponse response;
-  const grpc::Status status = stub->Greet(&context, v1::GreetRequest(), &response);
+  v1::LeaveGroupResponse response;
+  const grpc::Status status = stub->LeaveGroup(&context, v1::LeaveGroupRequest(), &response);
   REQUIRE_FALSE(status.ok());
   server->Shutdown();
   return FailureOf(status, context);

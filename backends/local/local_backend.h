@@ -15,6 +15,12 @@
 
 namespace tutti {
 
+// What can be computed with `kernels`, for any backend that does so: everything that backend.h has
+// but recv and agree, which no backend sees; all types; all reductions but the average of bools.
+// kUnimplemented otherwise, in the name of `backend`.
+absl::Status KernelsSupport(const KernelTable& kernels, const char* backend, CollectiveKind kind,
+                            DataType dtype, ReduceOp op);
+
 class LocalBackend final : public Backend {
  public:
   // `pool` has `pool_threads` threads and helps with large collectives; Run itself is meant to be
@@ -26,8 +32,7 @@ class LocalBackend final : public Backend {
 
   std::string_view name() const override { return "local"; }
 
-  // Everything that backend.h has but recv and agree, which no backend sees; all types; all
-  // reductions but the average of bools.
+  // What KernelsSupport says.
   absl::Status Supports(CollectiveKind kind, DataType dtype, ReduceOp op) const override;
 
   // Fails with kInvalidArgument if a rank of the group is on another node. Does not block.

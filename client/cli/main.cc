@@ -8,6 +8,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <functional>
 #include <optional>
 #include <string>
@@ -16,6 +17,7 @@
 #include "absl/time/time.h"
 #include "base/socket_paths.h"
 #include "base/version.h"
+#include "client/cli/certs.h"
 #include "client/cli/commands.h"
 
 namespace tutti {
@@ -50,7 +52,12 @@ struct Arguments {
   uint32_t limit = 0;
   std::string drain_wait;
   bool drain_waits = false;
+  AuthorityOptions authority;
+  NodeOptions node;
 };
+
+// What asks no daemon.
+using LocalCommand = std::function<absl::Status()>;
 
 void AddGlobalOptions(CLI::App* app, Arguments* arguments) {
   app->add_option(
@@ -110,6 +117,31 @@ void AddCommands(CLI::App* app, Arguments* arguments, Command* command) {
   add("version", "of this tool and of the daemon", RunVersion);
 }
 
+void AddCertificateCommands(CLI::App* app, Arguments* arguments, LocalCommand* command) {
+  CLI::App* const certs =
+      app->add_subcommand("certs", "certificates with which the daemons of a cluster speak")
+          ->require_subcommand(1);
+  const auto days = [](CLI::App* to, int* value) {
+    to->add_option("--days", *value, "how long it is valid")
+        ->check(CLI::Range(1, 36500))
+        ->capture_default_str();
+  };
+  CLI::App* const init = certs->add_subcommand("init", "make the authority of a new cluster");
+  AuthorityOptions* const authority = &arguments->authority;
+  init->add_option("DIR", authority->directory, "keep ca.key in it to yourself")->required();
+  init->add_option("--cluster", authority->cluster, "its name")->required();
+  days(init, &authority->days);
+  init->callback(
+      [command, authority] { *command = [authority] { return MakeAuthority(*authority); }; });
+  CLI::App* const node = certs->add_subcommand("node", "make the certificate of a node, DIR/NAME");
+  NodeOptions* const of_node = &arguments->node;
+  node->add_option("DIR", of_node->directory, "of the authority")->required();
+  node->add_option("NAME", of_node->name, "the node's; DIR/NAME is its peer_tls_dir")->required();
+  node->add_option("--address", of_node->addresses, "IP address or host name; may be repeated");
+  days(node, &of_node->days);
+  node->callback([command, of_node] { *command = [of_node] { return MakeNode(*of_node); }; });
+}
+
 // False if nobody reads any more (`tutti ops | head`): no reason to complain.
 bool Print(FILE* stream, const std::string& text) {
   return std::fwrite(text.data(), 1, text.size(), stream) == text.size() &&
@@ -166,18 +198,29 @@ int Run(const Command& command, const Arguments& arguments) {
   return result.exit_code;
 }
 
+int RunLocal(const LocalCommand& command) {
+  const absl::Status status = command();
+  if (status.ok()) return kExitOk;
+  Print(stderr, "tutti: " + std::string(status.message()) + "\n");
+  return absl::IsInvalidArgument(status) ? kExitUsage : kExitProblem;
+}
+
 int Main(int argc, char** argv) {
   // Writing to a closed pipe then fails instead of ending the process.
   std::signal(SIGPIPE, SIG_IGN);
-  CLI::App app("Looks at a Tutti daemon, and ends it.", "tutti");
+  CLI::App app("Looks at a Tutti daemon, and ends it; makes certificates for daemons.", "tutti");
   app.require_subcommand(1);
   app.set_version_flag("--version", std::string("tutti ") + kVersion);
   Arguments arguments;
+  arguments.authority.now = arguments.node.now = std::time(nullptr);
   Command command;
+  LocalCommand local;
   AddGlobalOptions(&app, &arguments);
   AddCommands(&app, &arguments, &command);
+  AddCertificateCommands(&app, &arguments, &local);
   try {
     app.parse(argc, argv);
+    if (local) return RunLocal(local);
     arguments.watching = app.count("--watch") > 0;
     arguments.drain_waits = app.get_subcommand("drain")->count("--wait") > 0;
     return Run(command, arguments);

@@ -60,6 +60,30 @@ holds out "tutti"
 expect 3 --timeout 500ms -o json status
 expect 3 status -o json --timeout 500ms
 
+# Certificates, without a daemon.
+expect 2 certs
+expect 2 certs init "$dir/certs"
+expect 2 certs init "$dir/certs" --cluster "not a name"
+holds err "'not a name' is no name of a cluster"
+expect 1 certs node "$dir/certs" node7
+holds err "make an authority with"
+expect 0 certs init "$dir/certs" --cluster prod
+expect 1 certs init "$dir/certs" --cluster prod
+holds err "ca.pem exists"
+expect 2 certs node "$dir/certs" ../node7
+expect 2 certs node "$dir/certs" node7 --address "a,URI:tutti://cluster/prod/node/x"
+expect 0 certs node "$dir/certs" node7 --address 10.0.0.7 --address node7.example --days 30
+for key in ca.key node7/node.key; do
+  if [ "$(stat -c %a "$dir/certs/$key")" != 600 ]; then
+    echo "$key can be read by others"
+    failed=1
+  fi
+done
+openssl verify -CAfile "$dir/certs/ca.pem" "$dir/certs/node7/node.pem" >"$dir/out" 2>&1
+holds out "node.pem: OK"
+openssl x509 -noout -text -in "$dir/certs/node7/node.pem" >"$dir/out" 2>&1
+holds out "URI:tutti://cluster/prod/node/node7, IP Address:10.0.0.7, DNS:node7.example"
+
 # Nobody reads: no complaint, and no death by signal.
 "$tutti" --help 2>"$dir/err" | true
 code=${PIPESTATUS[0]}

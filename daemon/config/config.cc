@@ -85,7 +85,11 @@ class Reader {
       const std::string name = argument.substr(2, equals - 2);
       if (equals == std::string::npos && SetCommand(name)) continue;
       std::optional<std::string> value;
-      const bool takes_value = name == "config" || FindSetting(name) != nullptr;
+      const SettingField* const field = FindSetting(name);
+      // One that is on or off is turned on by its name alone.
+      const bool on_or_off = field != nullptr && field->cpp_type() == SettingField::CPPTYPE_BOOL;
+      const bool takes_value = name == "config" || (field != nullptr && !on_or_off);
+      if (on_or_off) value = "true";
       if (equals != std::string::npos) {
         value = argument.substr(equals + 1);
       } else if (takes_value && i + 1 < sources_.arguments.size()) {
@@ -146,6 +150,8 @@ class Reader {
     const google::protobuf::Reflection& reflection = *from.GetReflection();
     if (field.cpp_type() == SettingField::CPPTYPE_STRING) {
       reflection.SetString(&config(), &field, reflection.GetString(from, &field));
+    } else if (field.cpp_type() == SettingField::CPPTYPE_BOOL) {
+      reflection.SetBool(&config(), &field, reflection.GetBool(from, &field));
     } else {
       reflection.SetUInt64(&config(), &field, reflection.GetUInt64(from, &field));
     }
@@ -238,6 +244,22 @@ class Reader {
     if (config().join_timeout_ms() > config().timeout_max_ms()) {
       ProblemOf("join_timeout_ms", "it is longer than timeout_max_ms");
     }
+    CheckPeers();
+  }
+
+  void CheckPeers() {
+    const std::string& address = config().peer_address();
+    const std::string& join = config().join();
+    if (address.empty() && join.empty()) return;
+    const std::string name = join.empty() ? "peer_address" : "join";
+    if (!config().insecure_peers() && config().peer_tls_dir().empty()) {
+      ProblemOf(name,
+                "daemons speak with each other over TLS: make certificates with `tutti certs`, and "
+                "set peer_tls_dir; or, in a network where you trust everybody, insecure_peers");
+    }
+    if (config().insecure_peers() && !config().peer_tls_dir().empty()) {
+      ProblemOf("insecure_peers", "peer_tls_dir is set as well: which of them?");
+    }
   }
 
   void Computed(const std::string& name, const std::string& how) {
@@ -298,8 +320,10 @@ std::string HelpText() {
       "settings, or another tuttid is running.\n";
   for (const SettingField* field : SettingFields()) {
     const v1::Setting& setting = AnnotationOf(*field);
-    const bool computed = setting.default_().empty() || setting.default_() == "0";
-    const std::string shown = computed ? "computed" : absl::StrCat("default ", setting.default_());
+    const std::string& value = setting.default_();
+    const std::string shown = value == "0"    ? "computed"
+                              : value.empty() ? "default empty"
+                                              : absl::StrCat("default ", value);
     absl::StrAppend(&text, "\n  --", field->name(), "  (", ShowKind(*field), "; ", shown,
                     ")\n      ", setting.reason(), "\n");
   }

@@ -179,6 +179,39 @@ TEST_CASE("defaults of deadlines fit below their limit") {
   CHECK(Contains(problems, "join_timeout_ms (default): it is longer than timeout_max_ms"));
 }
 
+TEST_CASE("what is on or off is turned on by its name alone, or by its value") {
+  Sources given;
+  const auto insecure = [&](std::vector<std::string> arguments) {
+    given.sources.arguments = std::move(arguments);
+    return given.Read().config.insecure_peers();
+  };
+  CHECK_FALSE(insecure({}));
+  CHECK(insecure({"--insecure_peers"}));
+  CHECK(insecure({"--insecure_peers=true", "--join=a:1"}));
+  CHECK_FALSE(insecure({"--insecure_peers=false"}));
+  given.files["/c"] = "insecure_peers: true\n";
+  CHECK(insecure({"--config=/c"}));
+  CHECK_FALSE(insecure({"--config=/c", "--insecure_peers=false"}));
+  given.sources.environment = {{"TUTTI_INSECURE_PEERS", "true"}};
+  CHECK(insecure({}));
+}
+
+TEST_CASE("daemons speak over TLS, or in the open if somebody says so; and not both") {
+  Sources given;
+  for (const std::string name : {"peer_address", "join"}) {
+    const std::string flag = "--" + name + "=10.0.0.7:7411";
+    given.sources.arguments = {flag};
+    CHECK(Contains(given.Problems(), name + " (flag): daemons speak with each other over TLS: make "
+                                            "certificates with `tutti certs`"));
+    given.sources.arguments = {flag, "--insecure_peers"};
+    CHECK(given.Read().config.insecure_peers());
+    given.sources.arguments = {flag, "--peer_tls_dir=/etc/tutti/tls"};
+    CHECK(given.Read().config.peer_tls_dir() == "/etc/tutti/tls");
+    given.sources.arguments = {flag, "--peer_tls_dir=/etc/tutti/tls", "--insecure_peers"};
+    CHECK(Contains(given.Problems(), "insecure_peers (flag): peer_tls_dir is set as well"));
+  }
+}
+
 TEST_CASE("a directory whose sockets' paths are too long is refused before anything is made") {
   Sources given;
   given.sources.arguments = {"--socket_dir=/" + std::string(93, 'd')};

@@ -129,6 +129,14 @@ absl::Status SetFromText(const SettingField& field, const std::string& text,
     reflection.SetString(config, &field, text);
     return absl::OkStatus();
   }
+  if (field.cpp_type() == SettingField::CPPTYPE_BOOL) {
+    if (text != "true" && text != "false") {
+      return absl::InvalidArgumentError(
+          absl::StrCat("'", text, "' is not what it takes: true or false"));
+    }
+    reflection.SetBool(config, &field, text == "true");
+    return absl::OkStatus();
+  }
   TUTTI_CHECK(field.cpp_type() == SettingField::CPPTYPE_UINT64);
   const absl::StatusOr<uint64_t> number = ParseNumber(text, AnnotationOf(field).unit());
   if (!number.ok()) return number.status();
@@ -150,11 +158,15 @@ absl::Status CheckBounds(const SettingField& field, const v1::DaemonConfig& conf
 std::string ShowValue(const SettingField& field, const v1::DaemonConfig& config) {
   const google::protobuf::Reflection& reflection = *config.GetReflection();
   if (field.cpp_type() == SettingField::CPPTYPE_STRING) return reflection.GetString(config, &field);
+  if (field.cpp_type() == SettingField::CPPTYPE_BOOL) {
+    return reflection.GetBool(config, &field) ? "true" : "false";
+  }
   return ShowNumber(reflection.GetUInt64(config, &field), AnnotationOf(field).unit());
 }
 
 std::string ShowKind(const SettingField& field) {
   if (field.cpp_type() == SettingField::CPPTYPE_STRING) return "text";
+  if (field.cpp_type() == SettingField::CPPTYPE_BOOL) return "true or false";
   const v1::Setting& setting = AnnotationOf(field);
   const char* const kind = setting.unit() == v1::UNIT_BYTES   ? "size"
                            : setting.unit() == v1::UNIT_COUNT ? "number"

@@ -26,8 +26,8 @@ TEST_CASE("every setting has a default that can be read and lies within its boun
     CHECK(SetFromText(*field, setting.default_(), &config).ok());
     CHECK(CheckBounds(*field, config).ok());
     CHECK_FALSE(setting.reason().empty());
-    CHECK((field->cpp_type() == SettingField::CPPTYPE_STRING) ==
-          (setting.unit() == v1::UNIT_UNSPECIFIED));
+    CHECK((field->cpp_type() == SettingField::CPPTYPE_UINT64) ==
+          (setting.unit() != v1::UNIT_UNSPECIFIED));
     // Its name says its unit.
     const auto ends_with = [&](const std::string& end) {
       return field->name().size() > end.size() &&
@@ -56,6 +56,17 @@ TEST_CASE("times take ms, s, m, h; sizes take KiB, MiB, GiB; counts take numbers
   CHECK(Read("drain_timeout_ms", "0").empty());  // zero, and so not printed
   CHECK(Read("arena_bytes_max", "0").empty());
   CHECK(Read("log_level", "debug") == "log_level: \"debug\"");
+}
+
+TEST_CASE("what is on or off takes true and false") {
+  CHECK(Read("insecure_peers", "true") == "insecure_peers: true");
+  CHECK(Read("insecure_peers", "false").empty());  // as it is by default
+  for (const char* text : {"", "1", "yes", "True", "true "}) {
+    CHECK(Read("insecure_peers", text).find("is not what it takes: true or false") !=
+          std::string::npos);
+  }
+  CHECK(ShowKind(*FindSetting("insecure_peers")) == "true or false");
+  CHECK(ShowValue(*FindSetting("insecure_peers"), v1::DaemonConfig()) == "false");
 }
 
 TEST_CASE("a number without the unit it needs is refused, with an example") {

@@ -6,12 +6,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
+#include "base/deadline_queue.h"
 #include "base/failpoint.h"
 #include "base/log.h"
 #include "base/mutex.h"
 #include "daemon/core/arena_table.h"
 #include "daemon/core/complete.h"
-#include "daemon/core/deadline_queue.h"
 #include "daemon/core/execute.h"
 #include "daemon/core/group_registry.h"
 #include "daemon/core/session.h"
@@ -296,7 +296,6 @@ void Core::Impl::Publish() {
 
 Core::Core(Limits limits, Dependencies dependencies)
     : impl_(std::make_unique<Impl>(std::move(limits), std::move(dependencies))) {}
-
 Core::~Core() = default;
 
 Result<SessionId> Core::OpenSession(SessionInfo info) {
@@ -394,6 +393,7 @@ void Core::CloseAllSessions() {
   impl_->CloseAllSessions();
 }
 
+PeerListener* Core::peers() { return impl_->groups().peers(); }
 std::shared_ptr<const Snapshot> Core::snapshot() const { return impl_->snapshot(); }
 
 }  // namespace tutti

@@ -21,6 +21,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "base/task_runner.h"
+#include "daemon/cluster/peers.h"
 #include "daemon/core/ids.h"
 #include "daemon/core/lane.h"
 #include "daemon/core/limits.h"
@@ -43,6 +44,14 @@ struct Dependencies {
   std::function<void(void* bytes, size_t size)> random;
   // In the order in which "auto" prefers them.
   std::vector<Backend*> backends;
+  // Makes a runner of one thread, for what blocks: a few for each group over several nodes. Their
+  // destruction waits for the thread. May be empty where there is no network.
+  std::function<std::unique_ptr<TaskRunner>(const std::string& name)> make_runner;
+  // Null: a node of its own.
+  PeerNetwork* network = nullptr;
+  // If this daemon introduces nodes to each other, and may have done so before it was restarted:
+  // how long it waits until it has been told of the groups there are.
+  absl::Duration seed_opens_after;
 };
 
 // A new arena. `fd` is the memfd to send to the client; the core keeps it and may close it after
@@ -147,6 +156,9 @@ class Core {
 
   // Ends every session, as if each had hung up, with cause kDraining. For the end of a drain.
   void CloseAllSessions();
+
+  // What the network tells; to be told on the loop.
+  PeerListener* peers();
 
   // The latest snapshot, never null. From any thread; does not touch the loop.
   std::shared_ptr<const Snapshot> snapshot() const;

@@ -21,10 +21,14 @@ Collective ToCollective(const Operation& operation, uint32_t world_size) {
   }
   // Slot 0 of a pair is the source, and a send is what it submits.
   collective.root = IsPairwise(signature.kind) ? operation.works.front()->rank : signature.root;
+  if (IsPairwise(signature.kind)) collective.destination = operation.works.back()->rank;
   collective.count = signature.count;
   collective.world_size = world_size;
   collective.participants.reserve(operation.works.size());
-  for (const auto& work : operation.works) collective.participants.push_back(work->buffers);
+  for (const auto& work : operation.works) {
+    const bool elsewhere = work->remote && work->buffers.inputs.empty();
+    if (!elsewhere) collective.participants.push_back(work->buffers);
+  }
   // A pair's destination may be the lower rank.
   if (IsPairwise(signature.kind)) {
     std::sort(collective.participants.begin(), collective.participants.end(),
@@ -59,13 +63,18 @@ void Executor::Start(const ExecutionContext& context, std::shared_ptr<Operation>
                      Done done) {
   operation->state = WorkState::kRunning;
   Collective collective = ToCollective(*operation, context.world_size);
-  workers_->Post([loop = loop_, communicator = context.communicator,
-                  collective = std::move(collective), operation = std::move(operation),
-                  done = std::move(done)]() mutable {
+  StartOn(workers_, context.communicator, std::move(collective), std::move(operation),
+          std::move(done));
+}
+
+void Executor::StartOn(TaskRunner* runner, const std::shared_ptr<Communicator>& communicator,
+                       Collective collective, std::shared_ptr<void> keep, Done done) {
+  runner->Post([loop = loop_, communicator, collective = std::move(collective),
+                keep = std::move(keep), done = std::move(done)]() mutable {
     Failpoint("execute.before_run");
     absl::Status status = communicator->Run(collective);
     Failpoint("execute.after_run");
-    loop->PostOrRun([communicator = std::move(communicator), operation = std::move(operation),
+    loop->PostOrRun([communicator = std::move(communicator), keep = std::move(keep),
                      done = std::move(done), status = std::move(status)] { done(status); });
   });
 }

@@ -37,13 +37,17 @@ class Executor {
   // operation->complete()
   void Start(const ExecutionContext& context, std::shared_ptr<Operation> operation, Done done);
 
+  // Has `runner` run `collective`, of which `keep` owns what it refers to; as Start.
+  void StartOn(TaskRunner* runner, const std::shared_ptr<Communicator>& communicator,
+               Collective collective, std::shared_ptr<void> keep, Done done);
+
  private:
   SequencedTaskRunner* const loop_;
   TaskRunner* const workers_;
   const uint64_t inline_bytes_max_;
 };
 
-// The value that backends get. REQUIRES: operation.complete()
+// The value that backends get: of the works whose buffers are here. REQUIRES: operation.complete()
 Collective ToCollective(const Operation& operation, uint32_t world_size);
 
 }  // namespace tutti

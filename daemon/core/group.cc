@@ -1,7 +1,6 @@
 #include "daemon/core/group.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
@@ -15,10 +14,13 @@ namespace {
 // Then a worker takes one, however small, and the loop comes to other things.
 constexpr int kInlineInARowMax = 16;
 
-std::vector<Rank> AllRanks(size_t world_size) {
-  std::vector<Rank> ranks(world_size);
-  std::iota(ranks.begin(), ranks.end(), Rank{0});
-  return ranks;
+// By rank.
+std::vector<size_t> NodesOf(const GroupIdentity& identity) {
+  std::vector<size_t> nodes(identity.world_size);
+  for (size_t node = 0; node < identity.nodes.size(); ++node) {
+    for (const Rank rank : identity.nodes[node].ranks) nodes[rank] = node;
+  }
+  return nodes;
 }
 
 uint64_t InputBytes(const Operation& operation) {
@@ -33,11 +35,24 @@ uint64_t InputBytes(const Operation& operation) {
 }  // namespace
 
 Group::Group(GroupIdentity identity, const std::vector<SessionId>& sessions,
-             std::shared_ptr<Communicator> communicator, const GroupServices* services)
+             std::shared_ptr<Communicator> communicator, const GroupServices* services,
+             const GroupPeers* peers)
+    : Group(std::move(identity), sessions, std::move(communicator), nullptr, services, peers) {}
+
+Group::Group(GroupIdentity identity, const std::vector<SessionId>& sessions,
+             std::unique_ptr<Leg> leg, const GroupServices* services, const GroupPeers* peers)
+    : Group(std::move(identity), sessions, nullptr, std::move(leg), services, peers) {}
+
+Group::Group(GroupIdentity identity, const std::vector<SessionId>& sessions,
+             std::shared_ptr<Communicator> communicator, std::unique_ptr<Leg> leg,
+             const GroupServices* services, const GroupPeers* peers)
     : identity_(std::move(identity)),
       services_(services),
-      communicator_(std::move(communicator)),
-      collectives_(AllRanks(sessions.size())),
+      peers_(peers),
+      leg_(std::move(leg)),
+      communicator_(leg_ == nullptr ? std::move(communicator) : leg_->communicator()),
+      node_of_(NodesOf(identity_)),
+      collectives_(identity_.nodes[identity_.node].ranks),
       recorder_(services->limits->recorder_ops_max) {
   const MonotonicTime now = services_->clock->Now();
   window_.since = now;
@@ -76,6 +91,7 @@ void Group::Submit(Session* session, Rank rank, const WorkRequest& request) {
   session->in_flight()[request.number] = {added, operation.get(), sequence, &identity_.name};
   if (request.kind == CollectiveKind::kSend) CompleteIfSmall(*session, operation.get());
   Arrived(sequence, operation);
+  if (SendsAcross(*sequence)) OfferSend(*sequence, *operation);
   Advance(sequence);
 }
 
@@ -119,7 +135,7 @@ void Group::Arrived(OpSequence* sequence, const std::shared_ptr<Operation>& oper
       if (operation->verdict.has_value()) {
         operation->verdict->group = identity_.name;
         operation->verdict->epoch = identity_.epoch;
-      } else {
+      } else if (!across()) {
         // All ranks are on this node: nobody else has to agree.
         operation->state = WorkState::kAgreed;
       }
@@ -127,7 +143,8 @@ void Group::Arrived(OpSequence* sequence, const std::shared_ptr<Operation>& oper
   }
   // Also with a verdict: it is told when the operation's turn comes, and for that, ranks must come
   // that owe works before it.
-  if (operation->complete()) {
+  // What other nodes take part in has arrived when it ends.
+  if (operation->complete() && !(across() && sequence == &collectives_)) {
     DisarmDeadline(operation.get());
   } else {
     ArmDeadline(sequence, operation);
@@ -160,13 +177,23 @@ void Group::DisarmDeadline(Operation* operation) {
 void Group::Expired(OpSequence* sequence, const std::shared_ptr<Operation>& operation) {
   const auto self = shared_from_this();
   const absl::Duration waited = services_->clock->Now() - operation->first_submitted;
+  const bool only_withdrawn = operation->any().signature.kind == CollectiveKind::kRecv;
+  if (IsAcross(*sequence) && !only_withdrawn) {
+    return peers_->cluster->Fail(identity_.epoch_id,
+                                 {.failure = DeadlinePassed(label(), *operation, waited)},
+                                 PlaceOf(*sequence, *operation));
+  }
   Failure failure =
       DeadlinePassed(label(), *operation, waited, DescribeMissing(*sequence, *operation));
   // The planted defect: a deadline that names nobody.
   if (!Mutated("group.name_nobody")) {
     failure.missing = MissingRanks(*operation, sequence->ranks());
   }
-  if (operation->any().signature.kind != CollectiveKind::kRecv) {
+  if (!only_withdrawn && across()) {
+    // A pair on this node: the others are concerned all the same.
+    return peers_->cluster->Fail(identity_.epoch_id, {.failure = failure});
+  }
+  if (!only_withdrawn) {
     End(GroupState::kFailed, failure);
     AbandonAll(failure);
     return;
@@ -181,7 +208,11 @@ void Group::Expired(OpSequence* sequence, const std::shared_ptr<Operation>& oper
 void Group::Advance(OpSequence* sequence) {
   const auto self = shared_from_this();
   for (int inlined = 0; const std::shared_ptr<Operation> operation = sequence->Front();) {
-    if (operation->state == WorkState::kRunning) return;
+    if (operation->state == WorkState::kRunning || operation->broken) return;
+    if (IsAcross(*sequence)) {
+      if (!AdvanceAcross(sequence, operation)) return;
+      continue;
+    }
     if (operation->verdict.has_value()) {
       Tell(operation.get(), operation->verdict);
       // Nobody waits in it any more.
@@ -192,7 +223,7 @@ void Group::Advance(OpSequence* sequence) {
     }
     if (!operation->complete()) return;
     const ExecutionContext context{communicator_, world_size()};
-    if (inlined < kInlineInARowMax) {
+    if (inlined < kInlineInARowMax && !across()) {
       const auto status = services_->executor->TryInline(context, operation.get());
       if (status.has_value()) {
         ++inlined;
@@ -215,6 +246,7 @@ void Group::Ran(OpSequence* sequence, const std::shared_ptr<Operation>& operatio
     Finish(sequence, operation, std::nullopt);
     return;
   }
+  if (across()) return Broke(operation.get(), status);
   const Failure failure = BackendFailed(label(), *operation, status);
   Finish(sequence, operation, failure);
   // What ran has left outputs in any state: the epoch is over.
@@ -235,6 +267,7 @@ void Group::Tell(Operation* operation, const std::optional<Failure>& failure) {
 void Group::Finish(OpSequence* sequence, const std::shared_ptr<Operation>& operation,
                    const std::optional<Failure>& failure) {
   TUTTI_CHECK(sequence->Front() == operation);
+  if (sequence == &collectives_) completed_ = operation->sequence;
   DisarmDeadline(operation.get());
   operation->state = failure.has_value() ? WorkState::kFailed : WorkState::kDone;
   if (!failure.has_value()) bytes_done_ += InputBytes(*operation);
@@ -262,6 +295,9 @@ void Group::Leave(Rank rank) {
   seat.session = 0;
   seat.left = true;
   changed_ = true;
+  if (across()) {
+    return LeaveAcross(rank, RanksGone(label(), Cause::kRankLeft, {rank}, who, nullptr));
+  }
   ForEachSequence([&](OpSequence* sequence) {
     const auto& ranks = sequence->ranks();
     const bool takes_part = std::find(ranks.begin(), ranks.end(), rank) != ranks.end();
@@ -278,6 +314,7 @@ void Group::SeatsLost(const std::vector<Rank>& ranks, Cause cause, const std::st
   changed_ = true;
   const std::shared_ptr<Operation> first = collectives_.OldestIncomplete();
   const Failure failure = RanksGone(label(), cause, ranks, who, first.get());
+  if (across()) return peers_->cluster->Fail(identity_.epoch_id, {.failure = failure});
   End(cause == Cause::kSessionClosed ? GroupState::kClosed : GroupState::kFailed, failure);
   AbandonAll(failure);
 }
@@ -295,6 +332,8 @@ void Group::End(GroupState state, Failure failure) {
   }
   failure_ = std::move(failure);
   services_->ended();
+  // The name is free again.
+  if (!across()) peers_->cluster->Fail(identity_.epoch_id, {.failure = *failure_});
 }
 
 void Group::Abandon(OpSequence* sequence, uint64_t cap, const Failure& failure) {

@@ -6,10 +6,13 @@
 // One way: nothing is repaired inside an epoch. The first error is what every later call returns.
 // Operations that all ranks have submitted run to their end whatever happens to ranks meanwhile.
 //
+// In a group over several nodes, each has a Group, which matches the works of its own ranks. What
+// is complete on a node is agreed upon and executed by all of them together (group_across.cc); the
+// epoch's coordinator decides how it ends, and the Group waits for that.
+//
 // Lives on the control loop. Shared by the registry and by the operations that run.
 #pragma once
 
-#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -17,13 +20,10 @@
 #include <utility>
 #include <vector>
 
-#include "backends/backend.h"
-#include "daemon/core/complete.h"
-#include "daemon/core/deadline_queue.h"
-#include "daemon/core/execute.h"
-#include "daemon/core/limits.h"
+#include "daemon/core/agree.h"
+#include "daemon/core/group_services.h"
+#include "daemon/core/leg.h"
 #include "daemon/core/match.h"
-#include "daemon/core/process.h"
 #include "daemon/core/recorder.h"
 #include "daemon/core/requests.h"
 #include "daemon/core/session.h"
@@ -32,42 +32,25 @@
 
 namespace tutti {
 
-// What groups use of the core; outlives them.
-struct GroupServices {
-  const Clock* clock = nullptr;
-  const Limits* limits = nullptr;
-  const ProcessProbe* processes = nullptr;
-  DeadlineQueue* deadlines = nullptr;
-  Executor* executor = nullptr;
-  Completer* completer = nullptr;
-  Completer::FindSession find_session;
-  // A group has ended: people are to see that at once, and not at the next tick.
-  std::function<void()> ended;
-};
-
-// What an epoch is called, and how it works.
-struct GroupIdentity {
-  std::string name_space;
-  std::string name;
-  uint64_t epoch = 0;
-  std::string epoch_id;  // 16 random bytes
-  Backend* backend = nullptr;
-  absl::Duration work_timeout;
-};
-
 class Group : public std::enable_shared_from_this<Group> {
  public:
-  // `sessions`: who holds each rank. The epoch starts as ready.
+  // `sessions`: who holds each rank; 0 for those of other nodes. The epoch starts as ready.
   Group(GroupIdentity identity, const std::vector<SessionId>& sessions,
-        std::shared_ptr<Communicator> communicator, const GroupServices* services);
+        std::shared_ptr<Communicator> communicator, const GroupServices* services,
+        const GroupPeers* peers);
+  // Over several nodes.
+  Group(GroupIdentity identity, const std::vector<SessionId>& sessions, std::unique_ptr<Leg> leg,
+        const GroupServices* services, const GroupPeers* peers);
 
   const GroupIdentity& identity() const { return identity_; }
   GroupState state() const { return state_; }
   uint32_t world_size() const { return static_cast<uint32_t>(seats_.size()); }
   // 0 if nobody does (any more).
   SessionId HolderOf(Rank rank) const { return seats_[rank].session; }
-  // Nobody holds a seat: the epoch is history.
+  // Nobody of this node holds a seat: history, once it is finished as well.
   bool empty() const;
+  // It owes nothing to other nodes.
+  bool finished() const;
 
   // Takes a work of `rank`, which `session` holds, and does all that it makes possible.
   void Submit(Session* session, Rank rank, const WorkRequest& request);
@@ -81,6 +64,15 @@ class Group : public std::enable_shared_from_this<Group> {
   // Makes operations that run return soon; for the end of the daemon.
   void Abort() { communicator_->Abort(); }
 
+  // --- What other nodes say (ClusterHost) ---
+  void Ended(const Ending& ending);
+  void DescribeMissing(Answer* answer) const;
+  void AgreeSettled(const Settled& settled);
+  void SendOffered(SendReady send);
+  void SendAnswered(const SendTaken& taken);
+  // The last collective that is complete here.
+  uint64_t completed() const { return completed_; }
+
   // Logs operations that have been waiting for longer than the stall warning, and who is missing.
   void ReportStalls();
 
@@ -93,12 +85,16 @@ class Group : public std::enable_shared_from_this<Group> {
     bool left = false;
     MonotonicTime idle_since;
   };
+  // Where the collectives of an epoch over several nodes end.
+  struct Close {
+    uint64_t last = 0;
+    Failure why;
+  };
   struct Rates {
     MonotonicTime since;
     uint64_t ops = 0;
     uint64_t bytes = 0;
   };
-
   GroupLabel label() const { return {identity_.name, identity_.epoch}; }
   template <typename Visit>
   void ForEachSequence(Visit visit);
@@ -118,10 +114,41 @@ class Group : public std::enable_shared_from_this<Group> {
   void Record(const OpSequence& sequence, const Operation& operation,
               const std::optional<Failure>& failure);
 
+  // --- Over several nodes (group_across.cc, group_transfers.cc) ---
+  bool across() const { return leg_ != nullptr; }
+  size_t NodeOf(Rank rank) const { return node_of_[rank]; }
+  bool IsHere(Rank rank) const { return node_of_[rank] == identity_.node; }
+  bool IsAcross(const OpSequence& sequence) const;
+  bool SendsAcross(const OpSequence& sequence) const;
+  bool ReceivesAcross(const OpSequence& sequence) const;
+  Place PlaceOf(const OpSequence& sequence, const Operation& operation) const;
+  // False: nothing more can be done with the front now.
+  bool AdvanceAcross(OpSequence* sequence, const std::shared_ptr<Operation>& operation);
+  bool AdvanceCollective(const std::shared_ptr<Operation>& operation);
+  bool AdvanceTransfer(OpSequence* sequence, const std::shared_ptr<Operation>& operation);
+  void StartAgreed(const std::shared_ptr<Operation>& operation, const Words& words);
+  void RanAgreed(const std::shared_ptr<Operation>& operation, const NodeAgreement& agreement,
+                 const absl::Status& status);
+  void StartTransfer(TaskRunner* runner, OpSequence* sequence,
+                     const std::shared_ptr<Operation>& operation);
+  void RanTransfer(OpSequence* sequence, const std::shared_ptr<Operation>& operation,
+                   const absl::Status& status);
+  void Settle(const std::shared_ptr<Operation>& operation);
+  // The communicator has failed: the coordinator is told, and `operation` waits for its verdict.
+  void Broke(Operation* operation, const absl::Status& status);
+  void OfferSend(const OpSequence& sequence, const Operation& operation);
+  void AnswerSend(const OpSequence& sequence, uint64_t place, std::optional<Failure> failure);
+  void CloseAfter(uint64_t last, const Failure& why);
+  void StartClosing();
+  void LeaveAcross(Rank rank, const Failure& why);
+  void CapPairs(const Ending& ending);
+  void EndAcross(const Failure& failure);
+  void CheckFinished();
+  std::string DescribeMissingRank(Rank rank, const Operation* operation) const;
+
   void End(GroupState state, Failure failure);
   void Abandon(OpSequence* sequence, uint64_t cap, const Failure& failure);
   void AbandonAll(const Failure& failure);
-
   RankSnapshot ShowRank(Rank rank, const Operation* oldest) const;
   std::vector<std::string> DescribeMissing(const OpSequence& sequence,
                                            const Operation& operation) const;
@@ -130,9 +157,16 @@ class Group : public std::enable_shared_from_this<Group> {
   OpSnapshot ShowOperation(const OpSequence& sequence, const Operation& operation) const;
   void UpdateRates(MonotonicTime now);
 
+  Group(GroupIdentity identity, const std::vector<SessionId>& sessions,
+        std::shared_ptr<Communicator> communicator, std::unique_ptr<Leg> leg,
+        const GroupServices* services, const GroupPeers* peers);
+
   const GroupIdentity identity_;
   const GroupServices* const services_;
+  const GroupPeers* const peers_;
+  const std::unique_ptr<Leg> leg_;  // null if all ranks are on this node
   const std::shared_ptr<Communicator> communicator_;
+  std::vector<size_t> node_of_;  // by rank
 
   GroupState state_ = GroupState::kReady;
   std::optional<Failure> failure_;
@@ -141,6 +175,12 @@ class Group : public std::enable_shared_from_this<Group> {
   std::map<std::pair<Rank, Rank>, OpSequence> transfers_;
 
   Recorder recorder_;
+  uint64_t completed_ = 0;  // place of the last collective that has ended
+  std::optional<Close> close_;
+  // The exchange that says so to the other nodes.
+  enum class Closing : uint8_t { kNo, kRunning, kDone } closing_ = Closing::kNo;
+  // Agrees that have been settled before they ended here.
+  std::map<uint64_t, bool> settled_;
   uint64_t ops_done_ = 0;
   uint64_t ops_failed_ = 0;
   uint64_t bytes_done_ = 0;
@@ -150,7 +190,6 @@ class Group : public std::enable_shared_from_this<Group> {
   bool changed_ = true;
   std::shared_ptr<const GroupSnapshot> shown_;
 };
-
 template <typename Visit>
 void Group::ForEachSequence(Visit visit) {
   visit(&collectives_);

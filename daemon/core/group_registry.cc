@@ -9,14 +9,50 @@
 #include "base/log.h"
 
 namespace tutti {
+namespace {
+
+// Then a join ends by itself that has heard nothing: of a seed or a coordinator that is out of
+// reach.
+constexpr absl::Duration kJoinGrace = absl::Seconds(1);
+
+// Names of which something is remembered: at most 600 bytes each, 40 MiB in all.
+constexpr size_t kNamesMax = 65536;
+
+NodeId RandomId(const Dependencies& dependencies) {
+  NodeId id(16, '\0');
+  dependencies.random(id.data(), id.size());
+  return id;
+}
+
+}  // namespace
 
 GroupRegistry::GroupRegistry(const Limits* limits, const Dependencies* dependencies,
                              const GroupServices* services)
     : limits_(limits),
       dependencies_(dependencies),
       services_(services),
-      rendezvous_(dependencies->clock, dependencies->loop, services->deadlines,
-                  [this](Formation formation) { Formed(std::move(formation)); }) {}
+      alone_(dependencies->network != nullptr
+                 ? nullptr
+                 : std::make_unique<LoopbackNetwork>(
+                       NodeInfo{.id = RandomId(*dependencies), .name = "", .address = ""},
+                       dependencies->loop)),
+      cluster_({.clock = dependencies->clock,
+                .deadlines = services->deadlines,
+                .random = dependencies->random,
+                .network = alone_ != nullptr ? alone_.get() : dependencies->network,
+                .host = this},
+               dependencies->clock->Now() + dependencies->seed_opens_after),
+      joins_(dependencies->loop, services->deadlines, kJoinGrace,
+             [this](JoinId join) { JoinExpired(join); }),
+      peers_{.cluster = &cluster_, .finished = [this](const EpochId& epoch_id) {
+               if (const auto group = GroupOf(epoch_id)) {
+                 Retire({group->identity().name_space, group->identity().name}, group);
+               }
+             }} {
+  if (alone_ != nullptr) alone_->Start(&cluster_);
+}
+
+GroupRegistry::~GroupRegistry() = default;
 
 Backend* GroupRegistry::BackendNamed(const std::string& name) const {
   for (Backend* const backend : dependencies_->backends) {
@@ -61,7 +97,7 @@ std::optional<Failure> GroupRegistry::Check(const Session& session,
   const auto ours = [&](const auto& entry) { return entry.first.first == name_space; };
   const auto groups = std::count_if(current_.begin(), current_.end(), ours) +
                       std::count_if(superseded_.begin(), superseded_.end(), ours);
-  if (static_cast<uint64_t>(groups) + rendezvous_.CountIn(name_space) >=
+  if (static_cast<uint64_t>(groups) + joins_.CountIn(name_space) >=
       limits_->groups_per_namespace_max) {
     return refuse(Cause::kLimit, absl::StrCat("one more group would exceed the limit of ",
                                               limits_->groups_per_namespace_max,
@@ -71,38 +107,45 @@ std::optional<Failure> GroupRegistry::Check(const Session& session,
   return std::nullopt;
 }
 
+std::optional<Failure> GroupRegistry::InUse(const GroupKey& key, const JoinRequest& request) const {
+  const auto current = current_.find(key);
+  if (current == current_.end() || current->second->state() != GroupState::kReady) {
+    return std::nullopt;
+  }
+  const Group& group = *current->second;
+  const SessionId holder = request.rank < group.world_size() ? group.HolderOf(request.rank) : 0;
+  const Session* const seated = holder == 0 ? nullptr : services_->find_session(holder);
+  return Failure{
+      .cause = Cause::kSeatTaken,
+      .message = absl::StrCat("group ", Quoted(request.group), " (epoch ", group.identity().epoch,
+                              ") is in use: its ", group.world_size(), " ranks have joined, rank ",
+                              request.rank,
+                              seated == nullptr ? "" : absl::StrCat(" is ", seated->Describe()),
+                              "; leave it first, or use another name"),
+      .group = request.group,
+      .epoch = group.identity().epoch,
+      .culprits = {request.rank}};
+}
+
 JoinId GroupRegistry::Join(Session* session, const JoinRequest& request, JoinCallback done) {
   const JoinId id = ++last_join_;
-  const auto refuse = [&](Failure failure) {
-    dependencies_->loop->Post(
-        [done = std::move(done), failure = std::move(failure)] { done(failure); });
-    return id;
-  };
-  if (auto failure = Check(*session, request)) return refuse(*std::move(failure));
   const GroupKey key(session->info().name_space, request.group);
-  const auto current = current_.find(key);
-  if (current != current_.end() && current->second->state() == GroupState::kReady) {
-    const Group& group = *current->second;
-    const SessionId holder = request.rank < group.world_size() ? group.HolderOf(request.rank) : 0;
-    const Session* const seated = holder == 0 ? nullptr : services_->find_session(holder);
-    return refuse(
-        {.cause = Cause::kSeatTaken,
-         .message = absl::StrCat("group ", Quoted(request.group), " (epoch ",
-                                 group.identity().epoch, ") is in use: its ", group.world_size(),
-                                 " ranks have joined, rank ", request.rank,
-                                 seated == nullptr ? "" : absl::StrCat(" is ", seated->Describe()),
-                                 "; leave it first, or use another name"),
-         .group = request.group,
-         .epoch = group.identity().epoch,
-         .culprits = {request.rank}});
+  std::optional<Failure> failure = Check(*session, request);
+  if (!failure.has_value()) failure = InUse(key, request);
+  if (failure.has_value()) {
+    dependencies_->loop->Post(
+        [done = std::move(done), failure = *std::move(failure)] { done(failure); });
+    return id;
   }
   const MonotonicTime now = dependencies_->clock->Now();
   const bool default_timeout = request.join_timeout <= absl::ZeroDuration();
   Joiner joiner{.id = id,
+                .key = key,
                 .session = session->id(),
                 .pid = session->info().pid,
                 .who = session->Describe(),
                 .request = request,
+                .epoch = names_[key].last_epoch + 1,
                 .joined = now,
                 .deadline = now + (default_timeout ? limits_->join_timeout : request.join_timeout),
                 .done = std::move(done)};
@@ -110,58 +153,99 @@ JoinId GroupRegistry::Join(Session* session, const JoinRequest& request, JoinCal
   if (joiner.request.work_timeout <= absl::ZeroDuration()) {
     joiner.request.work_timeout = limits_->work_timeout;
   }
-  rendezvous_.Join(key, std::move(joiner));
+  Offer offer = OfferOf(joiner);
+  joins_.Add(std::move(joiner));
+  cluster_.Join(std::move(offer));
   return id;
 }
 
-void GroupRegistry::Formed(Formation formation) {
-  const JoinRequest& request = formation.joiners.front().request;
-  GroupIdentity identity{.name_space = formation.key.first,
-                         .name = formation.key.second,
-                         .epoch = formation.epoch,
-                         .epoch_id = std::string(16, '\0'),
-                         .backend = BackendNamed(request.backend),
-                         .work_timeout = request.work_timeout};
-  dependencies_->random(identity.epoch_id.data(), identity.epoch_id.size());
-  GroupSpec spec{.world_size = request.world_size, .local_ranks = {}};
-  std::vector<SessionId> sessions;
-  for (const Joiner& joiner : formation.joiners) {
-    spec.local_ranks.push_back(joiner.request.rank);
-    sessions.push_back(joiner.session);
+Offer GroupRegistry::OfferOf(const Joiner& joiner) {
+  if (names_.size() > kNamesMax) names_.clear();
+  const Name& name = names_[joiner.key];
+  // Where the newest epoch has ended here, the seed may not know yet.
+  const auto current = current_.find(joiner.key);
+  return {.join = joiner.id,
+          .key = joiner.key,
+          .rank = joiner.request.rank,
+          .terms = {.world_size = joiner.request.world_size,
+                    .backend = joiner.request.backend,
+                    .work_timeout = joiner.request.work_timeout},
+          .time_left = joiner.deadline - joiner.joined,
+          .who = joiner.who,
+          .last_epoch = name.last_epoch,
+          .over = current == current_.end() ? name.over : current->second->identity().epoch_id};
+}
+
+// --- Joins that end ---
+
+void GroupRegistry::GiveUp(const std::vector<JoinId>& joins, const std::string& why) {
+  for (const JoinId join : joins) {
+    const auto joiner = joins_.Take(join);
+    if (!joiner.has_value()) continue;
+    cluster_.GiveUp(
+        join, {.cause = Cause::kWithdrawn,
+               .message = absl::StrCat("group ", Quoted(joiner->key.second), " did not form: rank ",
+                                       joiner->request.rank, " (", joiner->who, ") ", why),
+               .group = joiner->key.second,
+               .culprits = {joiner->request.rank}});
   }
-  const auto reply = [&](const Joiner& joiner, Result<Joined> result) {
-    dependencies_->loop->Post([done = joiner.done, result = std::move(result)] { done(result); });
-  };
-  absl::StatusOr<std::unique_ptr<Communicator>> communicator = identity.backend->Connect(spec);
-  if (!communicator.ok()) {
-    const Failure failure{.cause = Cause::kBackend,
-                          .message = std::string(communicator.status().message()),
-                          .group = identity.name,
-                          .epoch = identity.epoch};
-    for (const Joiner& joiner : formation.joiners) reply(joiner, failure);
-    return;
-  }
-  LogInfo("group.ready group={} epoch={} ranks={} backend={}", Quoted(identity.name),
-          identity.epoch, request.world_size, identity.backend->name());
-  const Joined joined{.membership = 0,
-                      .epoch = identity.epoch,
-                      .epoch_id = identity.epoch_id,
-                      .work_timeout = identity.work_timeout};
-  auto group =
-      std::make_shared<Group>(std::move(identity), sessions, *std::move(communicator), services_);
-  auto& current = current_[formation.key];
-  if (current != nullptr) superseded_.emplace_back(formation.key, current);
-  current = group;
-  for (const Joiner& joiner : formation.joiners) {
-    Joined mine = joined;
-    mine.membership = ++last_membership_;
-    memberships_[mine.membership] = {.session = joiner.session,
-                                     .key = formation.key,
-                                     .seat = {group, joiner.request.rank},
-                                     .join_number = joiner.request.number};
-    services_->find_session(joiner.session)->memberships().insert(mine.membership);
-    reply(joiner, mine);
-  }
+}
+
+void GroupRegistry::CancelJoin(JoinId join) { GiveUp({join}, "has called its join off"); }
+
+void GroupRegistry::JoinRefused(uint64_t join, const Failure& failure) {
+  if (auto joiner = joins_.Take(join)) joins_.Reply(*std::move(joiner), failure);
+}
+
+void GroupRegistry::JoinExpired(JoinId join) {
+  const Joiner& joiner = *joins_.Find(join);
+  const std::string& group = joiner.key.second;
+  const std::string waited = absl::FormatDuration(joiner.deadline - joiner.joined);
+  const bool found = cluster_.seed_node().has_value();
+  const Failure failure{
+      .cause = found ? Cause::kDeadline : Cause::kNodeLost,
+      .message = absl::StrCat("group ", Quoted(group), " did not form in ", waited, ": ",
+                              found ? "its nodes have not connected to each other"
+                                    : "the daemon that introduces nodes to each other (--join) "
+                                      "can't be reached"),
+      .group = group};
+  cluster_.GiveUp(join, failure);
+  JoinRefused(join, failure);
+}
+
+// --- Groups that live ---
+
+std::shared_ptr<Group> GroupRegistry::GroupOf(const EpochId& epoch_id) const {
+  const auto found = live_.find(epoch_id);
+  return found == live_.end() ? nullptr : found->second.lock();
+}
+
+void GroupRegistry::EpochEnded(const EpochId& epoch_id, const Ending& ending) {
+  if (!ending.closed && lingering_.erase(epoch_id) > 0) return;
+  if (const auto group = GroupOf(epoch_id)) return group->Ended(ending);
+  const auto forming = forming_.extract(epoch_id);
+  if (!forming.empty()) names_[forming.mapped().roster.key].over = epoch_id;
+}
+
+void GroupRegistry::DescribeMissing(const EpochId& epoch_id, Answer* answer) {
+  if (const auto group = GroupOf(epoch_id)) group->DescribeMissing(answer);
+}
+
+void GroupRegistry::AgreeSettled(const Settled& settled) {
+  if (const auto group = GroupOf(settled.epoch_id)) group->AgreeSettled(settled);
+}
+
+uint64_t GroupRegistry::CompletedOf(const EpochId& epoch_id) {
+  const auto group = GroupOf(epoch_id);
+  return group == nullptr ? 0 : group->completed();
+}
+
+void GroupRegistry::SendOffered(SendReady send) {
+  if (const auto group = GroupOf(send.epoch_id)) group->SendOffered(std::move(send));
+}
+
+void GroupRegistry::SendAnswered(const SendTaken& taken) {
+  if (const auto group = GroupOf(taken.epoch_id)) group->SendAnswered(taken);
 }
 
 const GroupRegistry::Seat* GroupRegistry::Find(SessionId session, MembershipId membership) const {
@@ -180,7 +264,10 @@ void GroupRegistry::Leave(Session* session, MembershipId membership) {
 
 void GroupRegistry::CallOff(Session* session, uint64_t join_number) {
   if (join_number == 0) return;
-  rendezvous_.Cancel(session->id(), join_number);
+  GiveUp(joins_.Matching([&](const Joiner& joiner) {
+    return joiner.session == session->id() && joiner.request.number == join_number;
+  }),
+         "has called its join off");
   for (const MembershipId membership : session->memberships()) {
     if (memberships_.at(membership).join_number != join_number) continue;
     return Leave(session, membership);
@@ -188,7 +275,8 @@ void GroupRegistry::CallOff(Session* session, uint64_t join_number) {
 }
 
 void GroupRegistry::SessionGone(Session* session, Cause cause) {
-  rendezvous_.SessionGone(session->id());
+  GiveUp(joins_.Matching([&](const Joiner& joiner) { return joiner.session == session->id(); }),
+         "has gone");
   // One verdict per group, naming all ranks that the session held in it.
   std::map<std::shared_ptr<Group>, std::pair<GroupKey, std::vector<Rank>>> lost;
   for (const MembershipId membership : session->memberships()) {
@@ -206,7 +294,16 @@ void GroupRegistry::SessionGone(Session* session, Cause cause) {
 }
 
 void GroupRegistry::Retire(const GroupKey& key, const std::shared_ptr<Group>& group) {
-  if (!group->empty()) return;
+  // What its ranks have submitted, other nodes still wait for.
+  if (!group->empty() || !group->finished()) return;
+  const EpochId& epoch_id = group->identity().epoch_id;
+  // A communicator whose other end is gone fails what runs on it.
+  if (group->state() != GroupState::kFailed && group->identity().nodes.size() > 1) {
+    lingering_[epoch_id] = group;
+  }
+  cluster_.Leave(epoch_id);
+  names_[key].over = epoch_id;
+  live_.erase(epoch_id);
   past_.push_front(group->Show());
   if (past_.size() > kPastGroupsMax) past_.pop_back();
   const auto current = current_.find(key);
@@ -216,7 +313,10 @@ void GroupRegistry::Retire(const GroupKey& key, const std::shared_ptr<Group>& gr
 
 void GroupRegistry::Refuse(const Failure& failure) {
   refusing_ = failure;
-  rendezvous_.FailAll(failure);
+  for (const JoinId join : joins_.Matching([](const Joiner&) { return true; })) {
+    cluster_.GiveUp(join, failure);
+    JoinRefused(join, failure);
+  }
 }
 
 void GroupRegistry::AbortAll() {
@@ -229,7 +329,7 @@ void GroupRegistry::ReportStalls() {
 }
 
 std::vector<std::shared_ptr<const GroupSnapshot>> GroupRegistry::Show() {
-  std::vector<std::shared_ptr<const GroupSnapshot>> all = rendezvous_.Show();
+  std::vector<std::shared_ptr<const GroupSnapshot>> all = joins_.Show();
   for (const auto& [key, group] : current_) all.push_back(group->Show());
   for (const auto& [key, group] : superseded_) all.push_back(group->Show());
   all.insert(all.end(), past_.begin(), past_.end());

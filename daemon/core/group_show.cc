@@ -28,6 +28,8 @@ const char* NameOf(RankActivity activity) {
       return "gone";
     case RankActivity::kLeft:
       return "left";
+    case RankActivity::kElsewhere:
+      return "on another node";
   }
   return "?";
 }
@@ -50,6 +52,12 @@ RankSnapshot Group::ShowRank(Rank rank, const Operation* oldest) const {
   const Seat& seat = seats_[rank];
   RankSnapshot shown;
   shown.rank = rank;
+  if (!IsHere(rank)) {
+    shown.activity = RankActivity::kElsewhere;
+    shown.detail = absl::StrCat("on node ", identity_.nodes[NodeOf(rank)].name);
+    shown.since = seat.idle_since;
+    return shown;
+  }
   shown.session = seat.session;
   shown.last_sequence = collectives_.LastOf(rank);
   shown.since = seat.idle_since;
@@ -76,24 +84,31 @@ RankSnapshot Group::ShowRank(Rank rank, const Operation* oldest) const {
   return shown;
 }
 
+std::string Group::DescribeMissingRank(Rank rank, const Operation* operation) const {
+  const RankSnapshot shown = ShowRank(rank, operation);
+  std::string text = absl::StrCat("rank ", rank);
+  if (shown.pid != 0) absl::StrAppend(&text, " (pid ", shown.pid, ")");
+  if (!IsHere(rank)) {
+    absl::StrAppend(&text, " is on node ", identity_.nodes[NodeOf(rank)].name);
+    return text;
+  }
+  if (services_->processes->StateOf(shown.pid) == ProcessState::kStopped) {
+    absl::StrAppend(&text, " is stopped by a signal or a debugger");
+  } else {
+    const absl::Duration since = services_->clock->Now() - shown.since;
+    absl::StrAppend(&text, " is ",
+                    shown.detail.empty() ? NameOf(shown.activity) : shown.detail.c_str(), " for ",
+                    absl::FormatDuration(absl::Trunc(since, absl::Milliseconds(1))));
+  }
+  absl::StrAppend(&text, ", its last collective was #", shown.last_sequence);
+  return text;
+}
+
 std::vector<std::string> Group::DescribeMissing(const OpSequence& sequence,
                                                 const Operation& operation) const {
   std::vector<std::string> doing;
-  const MonotonicTime now = services_->clock->Now();
   for (const Rank rank : MissingRanks(operation, sequence.ranks())) {
-    const RankSnapshot shown = ShowRank(rank, &operation);
-    const bool stopped = services_->processes->StateOf(shown.pid) == ProcessState::kStopped;
-    std::string text = absl::StrCat("rank ", rank);
-    if (shown.pid != 0) absl::StrAppend(&text, " (pid ", shown.pid, ")");
-    if (stopped) {
-      absl::StrAppend(&text, " is stopped by a signal or a debugger");
-    } else {
-      absl::StrAppend(&text, " is ",
-                      shown.detail.empty() ? NameOf(shown.activity) : shown.detail.c_str(), " for ",
-                      absl::FormatDuration(absl::Trunc(now - shown.since, absl::Milliseconds(1))));
-    }
-    absl::StrAppend(&text, ", its last collective was #", shown.last_sequence);
-    doing.push_back(std::move(text));
+    doing.push_back(DescribeMissingRank(rank, &operation));
   }
   return doing;
 }
@@ -164,7 +179,7 @@ std::shared_ptr<const GroupSnapshot> Group::Show() {
   shown->failure = failure_;
   for (Rank rank = 0; rank < world_size(); ++rank) {
     shown->ranks.push_back(ShowRank(rank, oldest));
-    if (seats_[rank].session != 0) ++shown->joined;
+    if (seats_[rank].session != 0 || !IsHere(rank)) ++shown->joined;
   }
   ForEachSequence([&](OpSequence* sequence) {
     shown->pending_count += sequence->operations().size();

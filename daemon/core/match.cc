@@ -129,17 +129,6 @@ Signature Comparable(Signature signature) {
   return signature;
 }
 
-std::vector<std::string> DifferingFields(const Signature& a, const Signature& b) {
-  std::vector<std::string> fields;
-  if (a.kind != b.kind) fields.emplace_back("operation");
-  if (a.dtype != b.dtype) fields.emplace_back("dtype");
-  if (a.count != b.count) fields.emplace_back("element count");
-  if (a.op != b.op) fields.emplace_back("reduce op");
-  if (a.root != b.root) fields.emplace_back("root");
-  if (a.parts != b.parts) fields.emplace_back("number of tensors");
-  return fields;
-}
-
 const Buffers& AlikeTensors(const Work& work) {
   return AlikeSide(work.signature.kind, work.buffers.inputs, work.buffers.outputs);
 }
@@ -158,11 +147,6 @@ bool Agree(const Work& a, const Work& b) {
   return Comparable(a.signature) == Comparable(b.signature) && SameLengths(a, b);
 }
 
-struct Side {
-  const Work* work = nullptr;  // of its lowest rank
-  std::vector<Rank> ranks;
-};
-
 // In the order of their lowest ranks.
 std::vector<Side> SidesOf(const Operation& operation) {
   std::vector<Side> sides;
@@ -172,7 +156,7 @@ std::vector<Side> SidesOf(const Operation& operation) {
     if (same != sides.end()) {
       same->ranks.push_back(work->rank);
     } else {
-      sides.push_back({work.get(), {work->rank}});
+      sides.push_back({work->signature, {work->rank}, work.get()});
     }
   }
   return sides;
@@ -184,13 +168,12 @@ bool AllAgree(const Operation& operation) {
                      [&](const auto& work) { return Agree(first, *work); });
 }
 
-// What differs between two sides, for people.
-std::vector<std::string> Differences(const Work& a, const Work& b) {
-  std::vector<std::string> fields =
-      DifferingFields(Comparable(a.signature), Comparable(b.signature));
+// The signature says what all tensors have together; what differs may be the length of one.
+std::vector<std::string> DifferencesOf(const Side& a, const Side& b) {
+  std::vector<std::string> fields = DifferingFields(a.signature, b.signature);
   if (!fields.empty()) return fields;
-  const Buffers& some = AlikeTensors(a);
-  const Buffers& others = AlikeTensors(b);
+  const Buffers& some = AlikeTensors(*a.work);
+  const Buffers& others = AlikeTensors(*b.work);
   const auto [x, y] =
       std::mismatch(some.begin(), some.end(), others.begin(), others.end(), SameLength);
   const size_t element = SizeOf(a.signature.dtype);
@@ -207,14 +190,9 @@ std::optional<Failure> SplitsDisagree(const Operation& operation, const GroupLab
       const size_t expected = to->buffers.outputs[from->rank].size_bytes;
       if (sent == expected) continue;
       const size_t element = SizeOf(from->signature.dtype);
-      Failure failure{.cause = Cause::kMismatch};
+      Failure failure = DescribeSplit(from->rank, to->rank, sent / element, expected / element,
+                                      Where(group, &operation));
       failure.sequence = operation.sequence;
-      failure.culprits = {std::min(from->rank, to->rank)};
-      if (from->rank != to->rank) failure.culprits.push_back(std::max(from->rank, to->rank));
-      failure.message =
-          absl::StrCat(Where(group, &operation), ": rank ", from->rank, " has ", sent / element,
-                       " elements for rank ", to->rank, ", which expects ", expected / element,
-                       " from it", kNothingWritten);
       return failure;
     }
   }
@@ -223,33 +201,59 @@ std::optional<Failure> SplitsDisagree(const Operation& operation, const GroupLab
 
 }  // namespace
 
-std::optional<Failure> Disagreement(const Operation& operation, const GroupLabel& group) {
-  if (Mutated("match.skip_signature")) return std::nullopt;
-  if (AllAgree(operation)) return SplitsDisagree(operation, group);
-  const std::vector<Side> sides = SidesOf(operation);
+std::vector<std::string> DifferingFields(const Signature& one, const Signature& other) {
+  const Signature a = Comparable(one);
+  const Signature b = Comparable(other);
+  std::vector<std::string> fields;
+  if (a.kind != b.kind) fields.emplace_back("operation");
+  if (a.dtype != b.dtype) fields.emplace_back("dtype");
+  if (a.count != b.count) fields.emplace_back("element count");
+  if (a.op != b.op) fields.emplace_back("reduce op");
+  if (a.root != b.root) fields.emplace_back("root");
+  if (a.parts != b.parts) fields.emplace_back("number of tensors");
+  return fields;
+}
+
+Failure DescribeSplit(Rank from, Rank to, uint64_t sent, uint64_t expected,
+                      const std::string& where) {
+  Failure failure{.cause = Cause::kMismatch};
+  failure.culprits = {std::min(from, to)};
+  if (from != to) failure.culprits.push_back(std::max(from, to));
+  failure.message = absl::StrCat(where, ": rank ", from, " has ", sent, " elements for rank ", to,
+                                 ", which expects ", expected, " from it", kNothingWritten);
+  return failure;
+}
+
+Failure DescribeSides(const std::vector<Side>& sides, const std::string& where,
+                      const Differences& differences) {
   // The first of the largest sides is what the others should have done.
   const auto majority = std::max_element(
       sides.begin(), sides.end(),
       [](const Side& a, const Side& b) { return a.ranks.size() < b.ranks.size(); });
-  Failure failure;
-  failure.cause = Cause::kMismatch;
-  failure.sequence = operation.sequence;
+  Failure failure{.cause = Cause::kMismatch};
   std::vector<std::string> fields;
   std::vector<std::string> told;
   for (const Side& side : sides) {
-    told.push_back(absl::StrCat(DescribeRanks(side.ranks), ": ", Describe(side.work->signature)));
+    told.push_back(absl::StrCat(DescribeRanks(side.ranks), ": ", Describe(side.signature)));
     if (&side == &*majority) continue;
     failure.culprits.insert(failure.culprits.end(), side.ranks.begin(), side.ranks.end());
-    for (std::string& field : Differences(*majority->work, *side.work)) {
+    for (std::string& field : differences(*majority, side)) {
       if (std::find(fields.begin(), fields.end(), field) == fields.end()) {
         fields.push_back(std::move(field));
       }
     }
   }
   std::sort(failure.culprits.begin(), failure.culprits.end());
-  failure.message =
-      absl::StrCat(Where(group, &operation), ": ranks disagree on ", absl::StrJoin(fields, ", "),
-                   " (", absl::StrJoin(told, "; "), ")", kNothingWritten);
+  failure.message = absl::StrCat(where, ": ranks disagree on ", absl::StrJoin(fields, ", "), " (",
+                                 absl::StrJoin(told, "; "), ")", kNothingWritten);
+  return failure;
+}
+
+std::optional<Failure> Disagreement(const Operation& operation, const GroupLabel& group) {
+  if (Mutated("match.skip_signature")) return std::nullopt;
+  if (AllAgree(operation)) return SplitsDisagree(operation, group);
+  Failure failure = DescribeSides(SidesOf(operation), Where(group, &operation), &DifferencesOf);
+  failure.sequence = operation.sequence;
   return failure;
 }
 

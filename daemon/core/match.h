@@ -7,8 +7,10 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "daemon/core/verdict.h"
@@ -78,6 +80,29 @@ class OpSequence {
   // By slot: the place of its last work, be it accepted or refused.
   std::vector<uint64_t> places_;
 };
+
+// Ranks that agree with each other.
+struct Side {
+  Signature signature;
+  std::vector<Rank> ranks;
+  const Work* work = nullptr;  // of its lowest rank, where it is on this node
+};
+
+// Says on what two sides differ, for people.
+using Differences = std::function<std::vector<std::string>(const Side& a, const Side& b)>;
+
+// The signatures of two sides differ in these fields.
+std::vector<std::string> DifferingFields(const Signature& a, const Signature& b);
+
+// The verdict on sides that do not agree; culprits are all but the largest. `where` names the
+// operation. REQUIRES: two sides or more.
+Failure DescribeSides(const std::vector<Side>& sides, const std::string& where,
+                      const Differences& differences);
+
+// The verdict on an all_to_all in which rank `from` has `sent` elements for rank `to`, which
+// expects `expected`.
+Failure DescribeSplit(Rank from, Rank to, uint64_t sent, uint64_t expected,
+                      const std::string& where);
 
 // The ranks of a complete operation of `group` disagree: says on what, and names both sides;
 // culprits are the smaller side. Nothing if they agree.

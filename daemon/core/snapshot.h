@@ -59,6 +59,7 @@ enum class RankActivity : uint8_t {
   kStopped = 5,
   kGone = 6,
   kLeft = 7,
+  kElsewhere = 8,
 };
 
 struct RankSnapshot {

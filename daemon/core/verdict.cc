@@ -90,10 +90,15 @@ Failure PartsRefused(const GroupLabel& group, const Operation& operation) {
 
 Failure DeadlinePassed(const GroupLabel& group, const Operation& operation, absl::Duration waited,
                        const std::vector<std::string>& doing) {
+  Failure failure = DeadlinePassed(group, operation, waited);
+  absl::StrAppend(&failure.message, "; not arrived: ", absl::StrJoin(doing, "; "));
+  return failure;
+}
+
+Failure DeadlinePassed(const GroupLabel& group, const Operation& operation, absl::Duration waited) {
   Failure failure = At(group, Cause::kDeadline, &operation);
   failure.message = absl::StrCat(Where(group, &operation), ": deadline passed after ",
-                                 absl::FormatDuration(absl::Trunc(waited, absl::Milliseconds(1))),
-                                 "; not arrived: ", absl::StrJoin(doing, "; "));
+                                 absl::FormatDuration(absl::Trunc(waited, absl::Milliseconds(1))));
   return failure;
 }
 

@@ -33,6 +33,9 @@ Failure PartsRefused(const GroupLabel& group, const Operation& operation);
 Failure DeadlinePassed(const GroupLabel& group, const Operation& operation, absl::Duration waited,
                        const std::vector<std::string>& doing);
 
+// The same, but it is not known yet who is missing on other nodes: that is to be appended.
+Failure DeadlinePassed(const GroupLabel& group, const Operation& operation, absl::Duration waited);
+
 // The backend failed while it executed `operation`.
 Failure BackendFailed(const GroupLabel& group, const Operation& operation,
                       const absl::Status& status);

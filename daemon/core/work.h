@@ -14,8 +14,8 @@
 #include "absl/container/inlined_vector.h"
 #include "backends/backend.h"
 #include "base/clock.h"
+#include "base/deadline_queue.h"
 #include "base/failure.h"
-#include "daemon/core/deadline_queue.h"
 #include "daemon/core/footprint.h"
 #include "daemon/core/ids.h"
 #include "daemon/core/send_buffer.h"
@@ -55,6 +55,10 @@ struct Work {
   absl::InlinedVector<std::shared_ptr<const Mapping>, 1> mappings;
   // A small send that completed before it was received: what its input has become.
   std::unique_ptr<SendBuffer> sent;
+  // Of a rank on another node: nobody here is to be told of it. Its buffers are there, but for the
+  // bytes of a small send, which have come along.
+  bool remote = false;
+  std::string received;
   MonotonicTime submitted;
   MonotonicTime deadline;
   // Its rank has been told how it ended.
@@ -77,6 +81,8 @@ struct Operation {
   std::optional<Failure> verdict;
   // Some ranks will never come: it ends without them.
   bool abandoned = false;
+  // Over several nodes: its communicator has failed, and why is for the epoch's coordinator to say.
+  bool broken = false;
   // Armed while ranks are missing, for the earliest of the deadlines of those who wait.
   std::optional<DeadlineQueue::Handle> deadline;
   MonotonicTime deadline_at;

@@ -16,11 +16,11 @@
 
 #include "absl/time/time.h"
 #include "base/clock.h"
+#include "base/deadline_queue.h"
 #include "base/failure.h"
 #include "base/task_runner.h"
 #include "base/unique_fd.h"
 #include "daemon/core/core.h"
-#include "daemon/core/deadline_queue.h"
 #include "daemon/core/ids.h"
 #include "daemon/transport/fd_watcher.h"
 #include "daemon/transport/peer_process.h"

@@ -9,9 +9,9 @@
 #include <map>
 #include <memory>
 
+#include "base/deadline_queue.h"
 #include "base/failure.h"
 #include "base/unique_fd.h"
-#include "daemon/core/deadline_queue.h"
 #include "daemon/core/ids.h"
 #include "daemon/transport/session_socket.h"
 

@@ -136,6 +136,8 @@ const char* Describe(RankActivity activity) {
       return "its session has ended";
     case RankActivity::kLeft:
       return "has left";
+    case RankActivity::kElsewhere:
+      return "on another node";
   }
   return "?";
 }

@@ -99,13 +99,15 @@ absl::StatusOr<UniqueFd> TakeLock(const std::string& path) {
 
 absl::StatusOr<SocketDirectory> SocketDirectory::Open(const std::string& path) {
   if (const absl::Status made = MakeDirectory(path); !made.ok()) return made;
-  absl::StatusOr<UniqueFd> lock = TakeLock(absl::StrCat(path, "/tuttid.lock"));
+  const std::string lock_path = absl::StrCat(path, "/tuttid.lock");
+  const bool used_before = access(lock_path.c_str(), F_OK) == 0;
+  absl::StatusOr<UniqueFd> lock = TakeLock(lock_path);
   if (!lock.ok()) return lock.status();
-  return SocketDirectory(path, std::move(*lock));
+  return SocketDirectory(path, std::move(*lock), used_before);
 }
 
-SocketDirectory::SocketDirectory(std::string path, UniqueFd lock)
-    : path_(std::move(path)), lock_(std::move(lock)) {}
+SocketDirectory::SocketDirectory(std::string path, UniqueFd lock, bool used_before)
+    : path_(std::move(path)), lock_(std::move(lock)), used_before_(used_before) {}
 
 SocketDirectory::~SocketDirectory() { RemoveSockets(); }
 

@@ -40,6 +40,8 @@ class SocketDirectory {
   absl::StatusOr<UniqueFd> ListenStream(const std::string& path, mode_t mode);
 
   const std::string& path() const { return path_; }
+  // Whether a daemon has had it before, since the directory was made.
+  bool used_before() const { return used_before_; }
 
  private:
   struct Socket {
@@ -48,11 +50,12 @@ class SocketDirectory {
     ino_t inode = 0;
   };
 
-  SocketDirectory(std::string path, UniqueFd lock);
+  SocketDirectory(std::string path, UniqueFd lock, bool used_before);
   absl::StatusOr<UniqueFd> Remember(const std::string& path, absl::StatusOr<UniqueFd> socket);
 
   std::string path_;
   UniqueFd lock_;
+  bool used_before_ = false;
   std::vector<Socket> sockets_;
 };
 

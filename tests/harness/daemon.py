@@ -32,12 +32,14 @@ class DaemonProcess:
         socket_dir: pathlib.Path | None = None,
         env: Mapping[str, str] | None = None,
         before: Callable[[], None] | None = None,
+        through: Sequence[str] = (),
     ) -> None:
         """Starts tuttid with `settings` ("--work_timeout_ms=1s"), and returns when it is ready.
 
         In `socket_dir`, else in a new directory, which is removed at the end. `env` comes on top of
-        this process's; `before` runs in the child before the program (to set a limit). Raises
-        AssertionError, with the log, if it ends or takes too long.
+        this process's; `before` runs in the child before the program (to set a limit); `through`
+        is a program that becomes it (to enter a namespace). Raises AssertionError, with the log,
+        if it ends or takes too long.
         """
         self._own_folder = None if socket_dir else pathlib.Path(tempfile.mkdtemp(prefix="tutti-"))
         self.socket_dir = socket_dir or self._own_folder
@@ -45,7 +47,7 @@ class DaemonProcess:
         self._lines: list[str] = []
         self._ready = threading.Event()  # or ended
         self.process = subprocess.Popen(
-            [os.environ["TUTTID"], f"--socket_dir={self.socket_dir}", *settings],
+            [*through, os.environ["TUTTID"], f"--socket_dir={self.socket_dir}", *settings],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -62,7 +64,7 @@ class DaemonProcess:
         if not any(_READY in line for line in self._lines):
             self.close()
             what = "ended before it was ready" if in_time else f"not ready in {DEADLINE_S:g} s"
-            raise AssertionError(f"tuttid: {what}\n{self.log}")
+            raise AssertionError(f"tuttid: {what} ({self.process.returncode})\n{self.log}")
 
     @property
     def pid(self) -> int:

@@ -32,7 +32,14 @@ _INLINE = "--inline_bytes_max=128KiB"
 class Node:
     """A daemon, its admin socket, and the ranks of a test."""
 
-    def __init__(self, settings: Sequence[str] = (), descriptors_max: int | None = None) -> None:
+    def __init__(
+        self,
+        settings: Sequence[str] = (),
+        descriptors_max: int | None = None,
+        through: Sequence[str] = (),
+    ) -> None:
+        """`through` is a program that becomes the daemon (to put it on a host)."""
+        self._through = through
         self._folder = pathlib.Path(tempfile.mkdtemp(prefix="tutti-"))
         self._ranks: list[Rank] = []
         self._settings = settings
@@ -49,6 +56,7 @@ class Node:
             # would look like a leak of two mappings.
             env={"MALLOC_ARENA_MAX": "1"},
             before=self._limit_descriptors if self._descriptors_max else None,
+            through=self._through,
         )
         self.admin = Admin(self.socket_dir)
 

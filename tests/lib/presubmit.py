@@ -126,7 +126,10 @@ class Presubmit:
             ("tests/models", PYTEST_TIMEOUT_S, self.pytest("tests/models")),
             ("bazel", BAZEL_TIMEOUT_S, self.test_default),
         ]
-        folders = ("client/python/tests", "tests/e2e", "tests/on_ray", "tests/fault", "tests/bench")
+        folders = (
+            *("client/python/tests", "tests/e2e", "tests/on_ray", "tests/fault", "tests/nodes"),
+            "tests/bench",
+        )
         for folder in folders:
             steps.append((folder, PYTEST_TIMEOUT_S, self.pytest(folder, needs_binaries=True)))
         if not fast:

@@ -84,6 +84,7 @@ _ALLOWED = (
     ("daemon/core/a_test.cc", "#include <catch2/catch.hpp>"),
     ("backends/local/a_test.cc", '#include "backends/testing/conformance.h"'),
     ("backends/gloo/a.cc", "#include <gloo/context.h>"),
+    ("backends/gloo/a.cc", '#include "backends/local/kernels.h"'),
     ("backends/nccl/a.cc", "#include <cuda_runtime.h>"),
     ("daemon/transport/a.cc", '#include "tutti/v1/client.grpc.pb.h"'),
     ("daemon/main.cc", '#include "backends/local/local.h"'),

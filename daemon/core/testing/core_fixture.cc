@@ -31,7 +31,9 @@ TestCore::TestCore(Limits limits) {
                            .workers = &workers,
                            .mapper = &mapper,
                            .processes = &processes,
-                           .random = [](void* bytes, size_t size) { std::memset(bytes, 7, size); },
+                           .random = [n = uint8_t{0}](
+                                         void* bytes,
+                                         size_t size) mutable { std::memset(bytes, ++n, size); },
                            .backends = {&backend}});
 }
 
@@ -71,7 +73,7 @@ std::shared_ptr<const GroupSnapshot> TestCore::Group(const std::string& name) {
   return newest;
 }
 
-TestClient::TestClient(TestCore* world_, uint32_t pid, std::string name_space) : world(world_) {
+TestClient::TestClient(CoreHost* world_, uint32_t pid, std::string name_space) : world(world_) {
   Result<SessionId> opened = world->core->OpenSession({.pid = pid,
                                                        .uid = 1000,
                                                        .name_space = std::move(name_space),
@@ -202,7 +204,7 @@ void TestClient::Die() {
   world->SettleLoop();
 }
 
-std::vector<std::unique_ptr<TestClient>> FormGroup(TestCore* world, uint32_t world_size,
+std::vector<std::unique_ptr<TestClient>> FormGroup(CoreHost* world, uint32_t world_size,
                                                    const std::string& name) {
   std::vector<std::unique_ptr<TestClient>> clients;
   for (Rank rank = 0; rank < world_size; ++rank) {

@@ -28,15 +28,24 @@ class FakeProcesses final : public ProcessProbe {
 // Small limits, so that every bound can be reached.
 Limits TestLimits();
 
-// The core and its world.
-struct TestCore {
-  explicit TestCore(Limits limits = TestLimits());
-  ~TestCore();
-
+// A core that clients can be attached to.
+struct CoreHost {
+  virtual ~CoreHost() = default;
   // Runs everything that can run without time passing.
-  void Settle();
+  virtual void Settle() = 0;
   // Same, but leaves alone what workers have been given.
-  void SettleLoop();
+  virtual void SettleLoop() = 0;
+
+  std::unique_ptr<Core> core;
+};
+
+// The core and its world.
+struct TestCore final : CoreHost {
+  explicit TestCore(Limits limits = TestLimits());
+  ~TestCore() override;
+
+  void Settle() override;
+  void SettleLoop() override;
   void Advance(absl::Duration by);
   // The snapshot of the newest epoch under that name.
   std::shared_ptr<const GroupSnapshot> Group(const std::string& name);
@@ -48,7 +57,6 @@ struct TestCore {
   FakeProcesses processes;
   FakeScript script;
   FakeBackend backend{&script};
-  std::unique_ptr<Core> core;
 };
 
 // A client process: a session with one arena and a lane.
@@ -58,7 +66,7 @@ class TestClient final : public Lane {
   static constexpr size_t kCount = 16;
   static constexpr size_t kTensorBytes = kCount * sizeof(float);
 
-  explicit TestClient(TestCore* world, uint32_t pid = 0, std::string name_space = "");
+  explicit TestClient(CoreHost* world, uint32_t pid = 0, std::string name_space = "");
   // Its lane goes; its session stays. `world` must outlive it.
   ~TestClient() override;
 
@@ -97,7 +105,7 @@ class TestClient final : public Lane {
 
   void Die();
 
-  TestCore* const world;
+  CoreHost* const world;
   SessionId session = 0;
   ArenaId arena = 0;
   Mapping memory;
@@ -112,7 +120,7 @@ class TestClient final : public Lane {
 };
 
 // `world_size` clients, one per rank, that have formed group `name`.
-std::vector<std::unique_ptr<TestClient>> FormGroup(TestCore* world, uint32_t world_size,
+std::vector<std::unique_ptr<TestClient>> FormGroup(CoreHost* world, uint32_t world_size,
                                                    const std::string& name = "dp");
 
 }  // namespace tutti

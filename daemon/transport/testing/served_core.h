@@ -76,13 +76,15 @@ class ServedCore {
 
   explicit ServedCore(Limits limits = SmallLimits()) {
     core = std::make_unique<Core>(
-        limits, Dependencies{.clock = &clock,
-                             .loop = loop.get(),
-                             .workers = &workers,
-                             .mapper = &workers,
-                             .processes = &processes,
-                             .random = [](void* bytes, size_t size) { memset(bytes, 7, size); },
-                             .backends = {&backend}});
+        limits,
+        Dependencies{.clock = &clock,
+                     .loop = loop.get(),
+                     .workers = &workers,
+                     .mapper = &workers,
+                     .processes = &processes,
+                     .random = [n = uint8_t{0}](void* bytes,
+                                                size_t size) mutable { memset(bytes, ++n, size); },
+                     .backends = {&backend}});
     service = std::make_unique<ClientService>(
         CallServices{.core = core.get(),
                      .loop = loop.get(),

@@ -1,4 +1,4 @@
-#include "daemon/core/deadline_queue.h"
+#include "base/deadline_queue.h"
 
 #include <utility>
 

@@ -1,4 +1,4 @@
-#include "daemon/core/deadline_queue.h"
+#include "base/deadline_queue.h"
 
 #include <catch2/catch.hpp>
 #include <vector>

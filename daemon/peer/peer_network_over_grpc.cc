@@ -1,0 +1,149 @@
+#include "daemon/peer/peer_network_over_grpc.h"
+
+#include <functional>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/check.h"
+#include "base/log.h"
+#include "base/mutex.h"
+
+namespace tutti {
+namespace {
+
+std::string AdvertisedAddress(const HostPort& address, uint16_t port) {
+  if (IsWildcard(address.host)) return "";
+  return FormatHostPort({.host = address.host, .port = port});
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<PeerNetworkOverGrpc>> PeerNetworkOverGrpc::Create(Options options) {
+  TUTTI_CHECK(options.id.size() == 16);
+  HostPort address;
+  if (!options.peer_address.empty()) {
+    const absl::StatusOr<HostPort> parsed = ParseHostPort(options.peer_address);
+    if (!parsed.ok()) return parsed.status();
+    address = *parsed;
+  }
+  if (options.join.empty() && IsWildcard(address.host)) {
+    return absl::InvalidArgumentError(
+        "others must be told at which address they reach this daemon: set peer_address");
+  }
+  absl::StatusOr<ListeningSocket> listening = ListenTcp(address);
+  if (!listening.ok()) return listening.status();
+  std::unique_ptr<PeerNetworkOverGrpc> network(
+      new PeerNetworkOverGrpc(std::move(options), address, *std::move(listening)));
+  if (absl::Status status = network->StartGrpc(); !status.ok()) return status;
+  return network;
+}
+
+PeerNetworkOverGrpc::PeerNetworkOverGrpc(Options options, HostPort address,
+                                         ListeningSocket listening)
+    : options_(std::move(options)), port_(listening.port), listening_(std::move(listening.socket)) {
+  const absl::Duration patience = options_.keepalive + options_.timeout;
+  streams_ = GrpcStreams::Create(
+      {.clock = options_.clock,
+       .loop = options_.loop,
+       .listener = this,
+       .keepalive = options_.keepalive,
+       .timeout = options_.timeout,
+       .outbox_bytes_max = options_.outbox_bytes_max,
+       .server_credentials = ServerCredentialsOf(options_.credentials),
+       .channel_credentials = ChannelCredentialsOf(options_.credentials),
+       .admit = [credentials = options_.credentials](const grpc::AuthContext& caller) {
+         return credentials == nullptr ? grpc::Status::OK : credentials->Admit(caller);
+       }});
+  const NodeInfo self{
+      .id = options_.id, .name = options_.name, .address = AdvertisedAddress(address, port_)};
+  links_ = std::make_unique<Links>(
+      Links::Services{.clock = options_.clock,
+                      .loop = options_.loop,
+                      .streams = streams_.get(),
+                      .up = [this](const NodeInfo& node) { search_->LinkIsUp(node); },
+                      .down = [this](const NodeInfo& node) { search_->LinkIsDown(node); }},
+      Links::Options{.dial_timeout = patience, .waiting_bytes_max = options_.outbox_bytes_max},
+      self);
+  std::optional<uint16_t> port_of_own_address;
+  if (self.address.empty()) port_of_own_address = port_;
+  search_ = std::make_unique<SeedSearch>(
+      SeedSearch::Services{.clock = options_.clock,
+                           .loop = options_.loop,
+                           .streams = streams_.get(),
+                           .links = links_.get(),
+                           .seed_is = [this](const NodeInfo& seed) { listener_->SeedIs(seed); }},
+      SeedSearch::Options{.join = options_.join,
+                          .ask_timeout = patience,
+                          .port_of_own_address = port_of_own_address});
+}
+
+PeerNetworkOverGrpc::~PeerNetworkOverGrpc() {
+  // Without Start there are no streams; but gRPC's server wants its end.
+  if (listener_ == nullptr && streams_ != nullptr) streams_->Shutdown(absl::ZeroDuration());
+}
+
+absl::Status PeerNetworkOverGrpc::StartGrpc() {
+  if (streams_ != nullptr) return absl::OkStatus();
+  return absl::ResourceExhaustedError("gRPC cannot start the server of other daemons");
+}
+
+absl::Status PeerNetworkOverGrpc::Start(PeerListener* listener) {
+  listener_ = listener;
+  links_->Start(listener);
+  std::vector<Listener> listeners;
+  listeners.push_back({"peer", std::move(listening_),
+                       [this](UniqueFd connection) { streams_->Serve(std::move(connection)); }});
+  auto acceptor = Acceptor::Start(options_.clock, std::move(listeners));
+  if (!acceptor.ok()) {
+    listener_ = nullptr;
+    return acceptor.status();
+  }
+  acceptor_ = *std::move(acceptor);
+  LogInfo("peer.listening port={} join={} tls={}", port_, Quoted(options_.join),
+          options_.credentials != nullptr);
+  options_.loop->Post([this] { search_->Start(); });
+  return absl::OkStatus();
+}
+
+void PeerNetworkOverGrpc::Say(const NodeInfo& to, PeerMessage message) {
+  links_->Say(to, std::move(message));
+}
+
+void PeerNetworkOverGrpc::Received(StreamId stream, LinkFrame frame) {
+  if (search_->Owns(stream)) return search_->Received(stream, std::move(frame));
+  const auto* const hello = std::get_if<Hello>(&frame);
+  if (hello != nullptr && hello->expected.empty()) return search_->Introduce(stream, *hello);
+  links_->Received(stream, std::move(frame));
+}
+
+void PeerNetworkOverGrpc::Broke(StreamId stream, const std::string& why) {
+  if (search_->Owns(stream)) return search_->Broke(stream, why);
+  links_->Broke(stream, why);
+}
+
+void PeerNetworkOverGrpc::Shutdown(absl::Duration patience) {
+  acceptor_.reset();
+  RunOnLoop([this] {
+    search_->Stop();
+    links_->Shutdown();
+  });
+  streams_->Shutdown(patience);
+}
+
+void PeerNetworkOverGrpc::RunOnLoop(std::function<void()> task) {
+  Mutex mutex;
+  CondVar changed;
+  bool done = false;
+  options_.loop->Post([&] {
+    task();
+    MutexLock lock(&mutex);
+    done = true;
+    changed.SignalAll();
+  });
+  MutexLock lock(&mutex);
+  while (!done) changed.Wait(&mutex);
+}
+
+}  // namespace tutti

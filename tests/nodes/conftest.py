@@ -1,0 +1,96 @@
+"""Fixtures of the tests of several nodes: daemons on hosts of their own, one of them the seed.
+
+The binaries come from TUTTID, TUTTI_CLI and TUTTI_RANK.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "harness"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
+
+import hosts
+from node import Node
+from rank import Rank
+
+PORT = 7411
+
+
+def pytest_configure() -> None:
+    missing = [name for name in ("TUTTID", "TUTTI_CLI", "TUTTI_RANK") if name not in os.environ]
+    if missing:
+        raise pytest.UsageError(f"set {', '.join(missing)} to what Bazel has built")
+
+
+def make_authority(folder: pathlib.Path, cluster: str, nodes: int) -> None:
+    """As the README says."""
+    tutti = os.environ["TUTTI_CLI"]
+    subprocess.run([tutti, "certs", "init", str(folder), "--cluster", cluster], check=True)
+    for index in range(nodes):
+        subprocess.run([tutti, "certs", "node", str(folder), f"node{index}"], check=True)
+
+
+class Nodes:
+    """A daemon on each of several hosts; the first is the seed. They speak mutual TLS."""
+
+    def __init__(self, count: int, settings: Sequence[str] = ()) -> None:
+        self._stack = ExitStack()
+        self.certs = pathlib.Path(
+            self._stack.enter_context(tempfile.TemporaryDirectory(prefix="tutti-certs-"))
+        )
+        make_authority(self.certs, "test", count)
+        self.hosts = self._stack.enter_context(hosts.Hosts(count))
+        self._settings = tuple(settings)
+        self.nodes = [self.start(index) for index in range(count)]
+
+    def start(self, index: int) -> Node:
+        """A daemon on a host where none runs."""
+        seed = f"{self.hosts[0].address}:{PORT}"
+        role = f"--peer_address={seed}" if index == 0 else f"--join={seed}"
+        tls = f"--peer_tls_dir={self.certs}/node{index}"
+        node = Node((role, tls, *self._settings), through=self.hosts[index].enter)
+        self._stack.callback(node.close)
+        return node
+
+    def new_ranks(self, where: Sequence[int]) -> list[Rank]:
+        """Rank i is on node where[i]. Both lanes take turns."""
+        return [
+            self.nodes[node].new_rank(lane=("ring", "grpc")[rank % 2])
+            for rank, node in enumerate(where)
+        ]
+
+    def cut(self, a: int, b: int) -> None:
+        """Neither hears the other any more, and nobody is told."""
+        self.hosts[a].cut(self.hosts[b])
+        self.hosts[b].cut(self.hosts[a])
+
+    def heal(self, a: int, b: int) -> None:
+        self.hosts[a].heal(self.hosts[b])
+        self.hosts[b].heal(self.hosts[a])
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+@pytest.fixture
+def new_nodes() -> Iterator[Callable[..., Nodes]]:
+    """Makes nodes, and ends them with the test: daemons that a test has not killed still live."""
+    if reason := hosts.why_not():
+        pytest.skip(reason)
+    with ExitStack() as stack:
+
+        def make(count: int, *settings: str) -> Nodes:
+            nodes = Nodes(count, settings)
+            stack.callback(nodes.close)
+            return nodes
+
+        yield make
