@@ -309,6 +309,31 @@ TEST_CASE("Abort ends a collective in the middle, and a node that is lost does")
   }
 }
 
+TEST_CASE("Abort just ahead of the agreement is not lost") {
+  if (!kFailpointsBuiltIn) return;
+  GlooBackend backend("127.0.0.1");
+  const auto cluster = Connect(&backend, Consecutive({1, 1}));
+  Tensors tensors(2, 1000);
+  std::vector<SameWords> words(2, SameWords("a"));
+  std::vector<absl::Status> verdicts(2);
+  SetFailpoint("gloo.before_agreement", FailpointAction::kPause, 1);
+  {
+    std::list<Thread> threads;
+    for (size_t node = 0; node < 2; ++node) {
+      threads.emplace_back("node", [&, node] {
+        verdicts[node] =
+            cluster->at(node).Run(cluster->PartOf(tensors.collective, node, &words[node]));
+      });
+    }
+    WaitUntilHeld("gloo.before_agreement", 2);
+    cluster->at(0).Abort();
+    SetFailpoint("gloo.before_agreement", FailpointAction::kOff, 0);
+  }
+  CHECK(absl::IsAborted(verdicts[0]));
+  CHECK(absl::IsUnavailable(verdicts[1]));
+  CHECK(tensors.Untouched());
+}
+
 TEST_CASE("A node that is gone is noticed by those who use it") {
   GlooBackend backend("127.0.0.1");
   const auto cluster = Connect(&backend, Consecutive({1, 1, 1}));

@@ -80,6 +80,8 @@ class Steps:
             )
             self.fold = folds[self.op]
             kind()
+        # Who has done leaves, which closes the group: the others are still at their pairs.
+        self.group.barrier()
 
     # --- Tensors ---
 
