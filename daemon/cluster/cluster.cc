@@ -19,17 +19,8 @@ std::optional<size_t> PlaceOf(const Roster& roster, const NodeInfo& node) {
   return static_cast<size_t>(found - roster.nodes.begin());
 }
 
-Failure NodeLost(const Roster& roster, size_t node, const std::string& why) {
-  const RosterNode& lost = roster.nodes[node];
-  return {
-      .cause = Cause::kNodeLost,
-      .message = absl::StrCat("group ", Quoted(roster.key.second), " (epoch ", roster.epoch,
-                              "): node ", lost.node.name, " with ", DescribeRanks(RanksOf(lost)),
-                              " can't be reached: ", why, "; join the group again to go on"),
-      .group = roster.key.second,
-      .epoch = roster.epoch,
-      .culprits = RanksOf(lost)};
-}
+// What a node says of another by itself: the coordinator may know better.
+constexpr const char* kCutOff = "can't be reached";
 
 // So many epochs a join is offered for: where nodes can't reach each other, more will not do.
 constexpr int kEpochsPerJoinMax = 8;
@@ -43,19 +34,25 @@ bool MayFormYet(const Failure& failure) {
 
 Cluster::Cluster(Services services, MonotonicTime opens)
     : services_(services),
-      own_seed_(std::make_unique<Seed>(
-          Seed::Services{.clock = services.clock,
-                         .deadlines = services.deadlines,
-                         .random = services.random,
-                         .say =
-                             [this](const NodeInfo& to, PeerMessage message) {
-                               services_.network->Say(to, std::move(message));
-                             }},
-          opens)) {}
+      own_seed_(std::make_unique<Seed>(Seed::Services{.clock = services.clock,
+                                                      .deadlines = services.deadlines,
+                                                      .random = services.random,
+                                                      .say = Sayer()},
+                                       opens)) {}
 
 Cluster::~Cluster() = default;
 
+std::function<void(const NodeInfo&, PeerMessage)> Cluster::Sayer() {
+  return [this](const NodeInfo& to, PeerMessage message) {
+    services_.network->Say(to, std::move(message));
+  };
+}
+
 bool Cluster::IsSelf(const NodeInfo& node) const { return node.id == services_.network->self().id; }
+
+bool Cluster::IsSeed(const NodeInfo& node) const {
+  return seed_.has_value() && node.id == seed_->id;
+}
 
 // --- Joins ---
 
@@ -93,8 +90,7 @@ void Cluster::SayToSeed(PeerMessage message) {
 void Cluster::On(const NodeInfo& from, const Refused& refused) {
   const auto found = joins_.find(refused.join);
   // One that an epoch has is the coordinator's matter.
-  if (!seed_.has_value() || from.id != seed_->id || found == joins_.end()) return;
-  if (!found->second.epoch_id.empty()) return;
+  if (!IsSeed(from) || found == joins_.end() || !found->second.epoch_id.empty()) return;
   Failure failure = refused.failure;
   if (!found->second.why_not.empty()) {
     absl::StrAppend(&failure.message, "; before that: ", found->second.why_not);
@@ -104,7 +100,7 @@ void Cluster::On(const NodeInfo& from, const Refused& refused) {
 }
 
 void Cluster::On(const NodeInfo& from, const Over& over) {
-  if (!seed_.has_value() || from.id != seed_->id) return;
+  if (!IsSeed(from)) return;
   const auto found = joins_.find(over.join);
   // One that an epoch has is its coordinator's matter.
   if (found == joins_.end() || !found->second.epoch_id.empty()) return;
@@ -120,7 +116,7 @@ void Cluster::On(const NodeInfo& from, const Roster& roster) {
   if (!node.has_value() || epochs_.contains(roster.epoch_id)) return;
   const NodeInfo& coordinator = roster.nodes.front().node;
   const bool mine = IsSelf(coordinator);
-  if (mine ? !seed_.has_value() || from.id != seed_->id : from.id != coordinator.id) return;
+  if (mine ? !IsSeed(from) : from.id != coordinator.id) return;
   if (mine) Coordinate(roster);
   for (const Seat& seat : roster.nodes[*node].seats) {
     const auto waiting = joins_.find(seat.join);
@@ -157,14 +153,10 @@ void Cluster::Coordinate(const Roster& roster) {
       std::make_unique<Coordinator>(
           roster, Coordinator::Services{.clock = services_.clock,
                                         .deadlines = services_.deadlines,
-                                        .say =
-                                            [this](const NodeInfo& to, PeerMessage message) {
-                                              services_.network->Say(to, std::move(message));
-                                            },
-                                        .completed =
-                                            [this, epoch_id = roster.epoch_id] {
-                                              return services_.host->CompletedOf(epoch_id);
-                                            }}));
+                                        .say = Sayer(),
+                                        .completed = [this, epoch_id = roster.epoch_id] {
+                                          return services_.host->CompletedOf(epoch_id);
+                                        }}));
   Register(*coordinators_.at(roster.epoch_id));
 }
 
@@ -193,7 +185,7 @@ void Cluster::Tidy(const EpochId& epoch_id) {
 }
 
 void Cluster::On(const NodeInfo& from, const Challenge& challenge) {
-  if (!seed_.has_value() || from.id != seed_->id) return;
+  if (!IsSeed(from)) return;
   const auto found = coordinators_.find(challenge.epoch_id);
   if (found == coordinators_.end()) return SayToSeed(Unregistered{challenge.epoch_id});
   Register(*found->second);
@@ -347,7 +339,7 @@ void Cluster::Heard(const NodeInfo& from, PeerMessage message) {
 }
 
 void Cluster::Lost(const NodeInfo& node, const std::string& why) {
-  if (seed_.has_value() && seed_->id == node.id) seed_.reset();
+  if (IsSeed(node)) seed_.reset();
   own_seed_->Lost(node);
   std::vector<EpochId> coordinated;
   for (const auto& [epoch_id, coordinator] : coordinators_) coordinated.push_back(epoch_id);
@@ -366,11 +358,11 @@ void Cluster::Lost(const NodeInfo& node, const std::string& why) {
       if (!Mutated("cluster.wait_for_lost")) orphaned.push_back(epoch_id);
     } else {
       // What they had said to each other of transfers is lost.
-      Fail(epoch_id, {.failure = NodeLost(epoch.roster, *place, why)});
+      Fail(epoch_id, {.failure = NodeLost(epoch.roster, *place, kCutOff, why)});
     }
   }
   for (const EpochId& epoch_id : orphaned) {
-    End(epoch_id, {.failure = NodeLost(epochs_.at(epoch_id).roster, 0, why)});
+    End(epoch_id, {.failure = NodeLost(epochs_.at(epoch_id).roster, 0, kCutOff, why)});
   }
 }
 

@@ -53,7 +53,7 @@ class ClusterHost {
   // The agree at that place has this result, even if it has failed here.
   virtual void AgreeSettled(const Settled& settled) = 0;
 
-  // The last collective of the epoch that is complete here.
+  // The last collective of the epoch that is known to be complete on all nodes.
   virtual uint64_t CompletedOf(const EpochId& epoch_id) = 0;
 
   // From the node of the source, and of the destination.
@@ -153,7 +153,10 @@ class Cluster final : public PeerListener {
   template <typename Message>
   void Coordinated(const NodeInfo& from, const Message& message);
 
+  // What the parts here speak through.
+  std::function<void(const NodeInfo& to, PeerMessage message)> Sayer();
   bool IsSelf(const NodeInfo& node) const;
+  bool IsSeed(const NodeInfo& node) const;
   void SayToSeed(PeerMessage message);
   void OfferNow(const Waiting& waiting);
   void Coordinate(const Roster& roster);

@@ -16,6 +16,18 @@ std::vector<Rank> RanksOf(const RosterNode& node) {
   return ranks;
 }
 
+Failure NodeLost(const Roster& roster, size_t node, const char* how, const std::string& why) {
+  const RosterNode& lost = roster.nodes[node];
+  return {
+      .cause = Cause::kNodeLost,
+      .message = absl::StrCat("group ", Quoted(roster.key.second), " (epoch ", roster.epoch,
+                              "): node ", lost.node.name, " with ", DescribeRanks(RanksOf(lost)),
+                              " ", how, ": ", why, "; join the group again to go on"),
+      .group = roster.key.second,
+      .epoch = roster.epoch,
+      .culprits = RanksOf(lost)};
+}
+
 Coordinator::Coordinator(Roster roster, Services services)
     : roster_(std::move(roster)), services_(std::move(services)), nodes_(roster_.nodes.size()) {
   for (size_t node = 1; node < nodes_.size(); ++node) {
@@ -104,15 +116,7 @@ void Coordinator::Lost(size_t node, const std::string& why) {
   if (over_) return;
   if (asking_.has_value()) return CheckAnswers();
   if (nodes_[node].gone) return Heard(node, Gone{});
-  const RosterNode& lost = roster_.nodes[node];
-  End({.failure = {.cause = Cause::kNodeLost,
-                   .message = absl::StrCat("group ", Quoted(roster_.key.second), " (epoch ",
-                                           roster_.epoch, "): node ", lost.node.name, " with ",
-                                           DescribeRanks(RanksOf(lost)), " was lost: ", why,
-                                           "; join the group again to go on"),
-                   .group = roster_.key.second,
-                   .epoch = roster_.epoch,
-                   .culprits = RanksOf(lost)}});
+  End({.failure = NodeLost(roster_, node, "was lost", why)});
 }
 
 void Coordinator::Settle(uint64_t sequence, bool value) {
@@ -182,6 +186,10 @@ void Coordinator::End(Ending ending) {
   over_ = true;
   ending.closed = false;
   ending.completed_through = live_ ? services_.completed() : 0;
+  if (ending.completed_through > 0) {
+    absl::StrAppend(&ending.failure.message, "; collectives up to #", ending.completed_through,
+                    " are complete on all nodes");
+  }
   SayToAll(Ended{roster_.epoch_id, std::move(ending)});
 }
 

@@ -37,7 +37,7 @@ class Coordinator {
     DeadlineQueue* deadlines = nullptr;
     // May be called from within any method.
     std::function<void(const NodeInfo& to, PeerMessage message)> say;
-    // The last collective that is complete here.
+    // The last collective that is known to be complete on all nodes.
     std::function<uint64_t()> completed;
   };
 
@@ -97,5 +97,9 @@ class Coordinator {
 
 // The ranks of a node, in their order.
 std::vector<Rank> RanksOf(const RosterNode& node);
+
+// Why the epoch of `roster` ends with the loss of its node number `node`. `how`: "was lost", or
+// "can't be reached" from where this is said.
+Failure NodeLost(const Roster& roster, size_t node, const char* how, const std::string& why);
 
 }  // namespace tutti

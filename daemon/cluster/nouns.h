@@ -82,7 +82,7 @@ struct Ending {
   Rank leaver = 0;
   uint64_t last = 0;
   std::vector<PairEnd> pairs;
-  // Collectives up to this one are complete on all nodes. As far as the coordinator knows: by it.
+  // Collectives up to this one are known to be complete on all nodes. By the coordinator.
   uint64_t completed_through = 0;
 
   friend bool operator==(const Ending&, const Ending&) = default;

@@ -47,7 +47,6 @@ struct Seed::Forming {
 
 struct Seed::InUse {
   EpochId epoch_id;
-  uint64_t epoch = 0;
   NodeInfo coordinator;
   // Until it is live: whose joins it has. They may not have heard of it.
   std::vector<Joiner> introduced;
@@ -173,8 +172,7 @@ void Seed::Introduce(FormingMap::iterator found) {
                 .terms = forming.terms(),
                 .nodes = NodesOf(forming.joiners)};
   services_.random(roster.epoch_id.data(), roster.epoch_id.size());
-  InUse used{
-      .epoch_id = roster.epoch_id, .epoch = roster.epoch, .coordinator = roster.nodes.front().node};
+  InUse used{.epoch_id = roster.epoch_id, .coordinator = roster.nodes.front().node};
   for (const auto& [rank, joiner] : forming.joiners) used.introduced.push_back(joiner);
   const NodeInfo coordinator = used.coordinator;
   in_use_.insert_or_assign(node.key(), std::move(used));
@@ -249,7 +247,6 @@ void Seed::Heard(const NodeInfo& from, const Registered& registered) {
   // A seed that was restarted may be told of two: both are there, and any of them is in use.
   if (!added && used->second.epoch_id != registered.epoch_id) return;
   used->second.epoch_id = registered.epoch_id;
-  used->second.epoch = registered.epoch;
   used->second.coordinator = from;
   uint64_t& last = epochs_.try_emplace(registered.key, epoch_floor_).first->second;
   last = std::max(last, registered.epoch);

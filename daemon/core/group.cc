@@ -181,7 +181,7 @@ void Group::Expired(OpSequence* sequence, const std::shared_ptr<Operation>& oper
   if (IsAcross(*sequence) && !only_withdrawn) {
     return peers_->cluster->Fail(identity_.epoch_id,
                                  {.failure = DeadlinePassed(label(), *operation, waited)},
-                                 PlaceOf(*sequence, *operation));
+                                 PlaceOf(*sequence, operation->sequence));
   }
   Failure failure =
       DeadlinePassed(label(), *operation, waited, DescribeMissing(*sequence, *operation));

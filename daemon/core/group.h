@@ -70,8 +70,9 @@ class Group : public std::enable_shared_from_this<Group> {
   void AgreeSettled(const Settled& settled);
   void SendOffered(SendReady send);
   void SendAnswered(const SendTaken& taken);
-  // The last collective that is complete here.
-  uint64_t completed() const { return completed_; }
+  // The last collective that is known to be complete on all nodes: nobody agrees on the next one
+  // before that.
+  uint64_t CompletedEverywhere() const { return completed_ == 0 ? 0 : completed_ - 1; }
 
   // Logs operations that have been waiting for longer than the stall warning, and who is missing.
   void ReportStalls();
@@ -121,7 +122,7 @@ class Group : public std::enable_shared_from_this<Group> {
   bool IsAcross(const OpSequence& sequence) const;
   bool SendsAcross(const OpSequence& sequence) const;
   bool ReceivesAcross(const OpSequence& sequence) const;
-  Place PlaceOf(const OpSequence& sequence, const Operation& operation) const;
+  Place PlaceOf(const OpSequence& sequence, uint64_t place) const;
   // False: nothing more can be done with the front now.
   bool AdvanceAcross(OpSequence* sequence, const std::shared_ptr<Operation>& operation);
   bool AdvanceCollective(const std::shared_ptr<Operation>& operation);
@@ -129,6 +130,8 @@ class Group : public std::enable_shared_from_this<Group> {
   void StartAgreed(const std::shared_ptr<Operation>& operation, const Words& words);
   void RanAgreed(const std::shared_ptr<Operation>& operation, const NodeAgreement& agreement,
                  const absl::Status& status);
+  // `operation`: null if nobody of this node had submitted one there.
+  void RanLast(const std::shared_ptr<Operation>& operation, const NodeAgreement& agreement);
   void StartTransfer(TaskRunner* runner, OpSequence* sequence,
                      const std::shared_ptr<Operation>& operation);
   void RanTransfer(OpSequence* sequence, const std::shared_ptr<Operation>& operation,
@@ -136,6 +139,8 @@ class Group : public std::enable_shared_from_this<Group> {
   void Settle(const std::shared_ptr<Operation>& operation);
   // The communicator has failed: the coordinator is told, and `operation` waits for its verdict.
   void Broke(Operation* operation, const absl::Status& status);
+  // Of a rank of another node, which has an operation of its own there.
+  std::unique_ptr<Work> RemoteWork(Rank rank, Signature signature) const;
   void OfferSend(const OpSequence& sequence, const Operation& operation);
   void AnswerSend(const OpSequence& sequence, uint64_t place, std::optional<Failure> failure);
   void CloseAfter(uint64_t last, const Failure& why);

@@ -31,9 +31,9 @@ bool Group::ReceivesAcross(const OpSequence& sequence) const {
   return across() && &sequence != &collectives_ && !IsHere(sequence.ranks().front());
 }
 
-Place Group::PlaceOf(const OpSequence& sequence, const Operation& operation) const {
-  if (&sequence == &collectives_) return {.sequence = operation.sequence};
-  return {.sequence = operation.sequence,
+Place Group::PlaceOf(const OpSequence& sequence, uint64_t place) const {
+  if (&sequence == &collectives_) return {.sequence = place};
+  return {.sequence = place,
           .pairwise = true,
           .source = sequence.ranks().front(),
           .destination = sequence.ranks().back()};
@@ -80,36 +80,31 @@ void Group::StartAgreed(const std::shared_ptr<Operation>& operation, const Words
 
 void Group::RanAgreed(const std::shared_ptr<Operation>& operation, const NodeAgreement& agreement,
                       const absl::Status& status) {
-  if (operation == nullptr || agreement.last()) {
-    // The last exchange of the epoch: nobody runs another.
-    if (!status.ok() && state_ != GroupState::kFailed) return Broke(operation.get(), status);
-    closing_ = Closing::kDone;
-    if (operation != nullptr && !operation->abandoned) {
-      operation->abandoned = true;
-      operation->verdict = agreement.verdict();
-    }
-    if (operation != nullptr) operation->state = WorkState::kMatched;
-    if (state_ == GroupState::kReady && agreement.verdict().has_value()) {
-      End(GroupState::kClosed, *agreement.verdict());
-    }
-    if (agreement.verdict().has_value()) {
-      Abandon(&collectives_, operation == nullptr ? completed_ : operation->sequence - 1,
-              *agreement.verdict());
-    }
-    Advance(&collectives_);
-    return CheckFinished();
-  }
-  if (!status.ok()) {
-    if (state_ != GroupState::kFailed) return Broke(operation.get(), status);
-    Finish(&collectives_, operation, operation->verdict);
-  } else if (agreement.verdict().has_value()) {
-    Finish(&collectives_, operation, agreement.verdict());
-  } else if (operation->any().signature.kind == CollectiveKind::kAgree) {
-    return Settle(operation);
-  } else {
-    Finish(&collectives_, operation, std::nullopt);
-  }
+  if (!status.ok() && state_ != GroupState::kFailed) return Broke(operation.get(), status);
+  if (operation == nullptr || agreement.last()) return RanLast(operation, agreement);
+  const bool agreed = status.ok() && !agreement.verdict().has_value();
+  if (agreed && operation->any().signature.kind == CollectiveKind::kAgree) return Settle(operation);
+  Finish(&collectives_, operation, status.ok() ? agreement.verdict() : operation->verdict);
   StartClosing();
+  Advance(&collectives_);
+  CheckFinished();
+}
+
+// The last exchange of the epoch: nobody runs another.
+void Group::RanLast(const std::shared_ptr<Operation>& operation, const NodeAgreement& agreement) {
+  closing_ = Closing::kDone;
+  const std::optional<Failure>& verdict = agreement.verdict();
+  if (operation != nullptr) {
+    operation->state = WorkState::kMatched;
+    if (!operation->abandoned) {
+      operation->abandoned = true;
+      operation->verdict = verdict;
+    }
+  }
+  if (verdict.has_value()) {
+    if (state_ == GroupState::kReady) End(GroupState::kClosed, *verdict);
+    Abandon(&collectives_, operation == nullptr ? completed_ : operation->sequence - 1, *verdict);
+  }
   Advance(&collectives_);
   CheckFinished();
 }

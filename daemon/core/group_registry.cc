@@ -237,7 +237,7 @@ void GroupRegistry::AgreeSettled(const Settled& settled) {
 
 uint64_t GroupRegistry::CompletedOf(const EpochId& epoch_id) {
   const auto group = GroupOf(epoch_id);
-  return group == nullptr ? 0 : group->completed();
+  return group == nullptr ? 0 : group->CompletedEverywhere();
 }
 
 void GroupRegistry::SendOffered(SendReady send) {

@@ -11,10 +11,22 @@
 
 namespace tutti {
 
+std::unique_ptr<Work> Group::RemoteWork(Rank rank, Signature signature) const {
+  auto work = std::make_unique<Work>();
+  work->rank = rank;
+  work->buffers.rank = rank;
+  work->signature = signature;
+  work->submitted = services_->clock->Now();
+  work->deadline = absl::InfiniteFuture();
+  work->told = true;
+  work->remote = true;
+  return work;
+}
+
 void Group::OfferSend(const OpSequence& sequence, const Operation& operation) {
   const Work& send = *operation.works.front();
   SendReady ready{.epoch_id = identity_.epoch_id,
-                  .place = PlaceOf(sequence, operation),
+                  .place = PlaceOf(sequence, operation.sequence),
                   .dtype = send.signature.dtype,
                   .count = send.signature.count,
                   .data = {},
@@ -41,14 +53,7 @@ void Group::SendOffered(SendReady send) {
   if (!sequence->Accepts(place.source)) {
     return AnswerSend(*sequence, place.sequence, sequence->Refuse(place.source));
   }
-  auto work = std::make_unique<Work>();
-  work->rank = place.source;
-  work->buffers.rank = place.source;
-  work->signature = SignatureOf(request);
-  work->submitted = services_->clock->Now();
-  work->deadline = absl::InfiniteFuture();
-  work->told = true;
-  work->remote = true;
+  auto work = RemoteWork(place.source, SignatureOf(request));
   work->refused = std::move(send.refused);
   if (send.data.has_value() && send.data->size() == request.inputs.front().length) {
     work->received = *std::move(send.data);
@@ -63,10 +68,7 @@ void Group::SendOffered(SendReady send) {
 void Group::AnswerSend(const OpSequence& sequence, uint64_t place, std::optional<Failure> failure) {
   peers_->cluster->Say(identity_.epoch_id, NodeOf(sequence.ranks().front()),
                        SendTaken{.epoch_id = identity_.epoch_id,
-                                 .place = {.sequence = place,
-                                           .pairwise = true,
-                                           .source = sequence.ranks().front(),
-                                           .destination = sequence.ranks().back()},
+                                 .place = PlaceOf(sequence, place),
                                  .failure = std::move(failure)});
 }
 
@@ -120,16 +122,10 @@ void Group::SendAnswered(const SendTaken& taken) {
   OpSequence* const sequence = &found->second;
   const std::shared_ptr<Operation> operation = sequence->OldestIncomplete();
   if (operation == nullptr || operation->sequence != taken.place.sequence) return;
-  auto work = std::make_unique<Work>();
   const Work& send = *operation->works.front();
-  work->rank = taken.place.destination;
-  work->buffers.rank = taken.place.destination;
-  work->signature = send.signature;
-  work->signature.kind = CollectiveKind::kRecv;
-  work->submitted = services_->clock->Now();
-  work->deadline = absl::InfiniteFuture();
-  work->told = true;
-  work->remote = true;
+  Signature signature = send.signature;
+  signature.kind = CollectiveKind::kRecv;
+  auto work = RemoteWork(taken.place.destination, signature);
   const bool large = send.sent == nullptr;
   if (!operation->verdict.has_value()) operation->verdict = taken.failure;
   sequence->Add(std::move(work));

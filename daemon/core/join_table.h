@@ -46,7 +46,7 @@ class JoinTable {
   const Joiner* Find(JoinId join) const;
   // It waits no more; nothing if it did not wait.
   std::optional<Joiner> Take(JoinId join);
-  // Ends its wait, and tells it how.
+  // Tells one that waits no more how its wait has ended.
   void Reply(Joiner joiner, Result<Joined> result);
 
   template <typename Predicate>

@@ -12,18 +12,14 @@ absl::StatusOr<std::vector<std::string>> Meeting::Wait() {
   return *outcome_;
 }
 
-void Meeting::Open(std::vector<std::string> addresses) {
-  MutexLock lock(&mutex_);
-  if (outcome_ == nullptr) {
-    outcome_ = std::make_unique<absl::StatusOr<std::vector<std::string>>>(std::move(addresses));
-  }
-  changed_.SignalAll();
-}
+void Meeting::Open(std::vector<std::string> addresses) { Decide(std::move(addresses)); }
 
-void Meeting::Close(const std::string& why) {
+void Meeting::Close(const std::string& why) { Decide(absl::AbortedError(why)); }
+
+void Meeting::Decide(absl::StatusOr<std::vector<std::string>> outcome) {
   MutexLock lock(&mutex_);
   if (outcome_ == nullptr) {
-    outcome_ = std::make_unique<absl::StatusOr<std::vector<std::string>>>(absl::AbortedError(why));
+    outcome_ = std::make_unique<absl::StatusOr<std::vector<std::string>>>(std::move(outcome));
   }
   changed_.SignalAll();
 }

@@ -29,6 +29,8 @@ class Meeting {
   void Close(const std::string& why);
 
  private:
+  void Decide(absl::StatusOr<std::vector<std::string>> outcome);
+
   Mutex mutex_;
   CondVar changed_;
   std::unique_ptr<const absl::StatusOr<std::vector<std::string>>> outcome_ ABSL_GUARDED_BY(mutex_);

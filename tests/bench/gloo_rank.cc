@@ -1,5 +1,6 @@
-// Contestant: Gloo as Debian packages it, over TCP on the loopback interface, which is the only
-// transport it has between processes of one machine. Algorithms are Gloo's defaults.
+// Contestant: Gloo as Debian packages it, over TCP, which is the only transport it has between
+// processes. Algorithms are Gloo's defaults. On the loopback interface, or at the address that
+// $TUTTI_BENCH_ADDRESS says.
 #include <gloo/allgather.h>
 #include <gloo/allreduce.h>
 #include <gloo/alltoall.h>
@@ -13,11 +14,13 @@
 #include <gloo/transport/tcp/device.h>
 #include <gloo/transport/unbound_buffer.h>
 
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "tests/bench/rank_contestant.h"
 
 namespace tutti::bench {
@@ -150,14 +153,16 @@ class GlooRank : public RankContestant {
 int Main(int argc, char** argv) {
   const Arguments arguments = ParseArguments(argc, argv);
   const Place& place = arguments.place;
-  ::gloo::transport::tcp::attr attributes("127.0.0.1");
+  const char* const named = std::getenv("TUTTI_BENCH_ADDRESS");
+  const std::string address = named == nullptr ? "127.0.0.1" : named;
+  ::gloo::transport::tcp::attr attributes(address.c_str());
   auto device = ::gloo::transport::tcp::CreateDevice(attributes);
   ::gloo::rendezvous::FileStore store(arguments.scratch);
   auto context = std::make_shared<::gloo::rendezvous::Context>(static_cast<int>(place.rank),
                                                                static_cast<int>(place.world_size));
   context->connectFullMesh(store, device);
   GlooRank rank(place, context);
-  return Serve(arguments, place.world_size, "Gloo, TCP over loopback", rank);
+  return Serve(arguments, place.world_size, absl::StrCat("Gloo, TCP, ", address), rank);
 }
 
 }  // namespace

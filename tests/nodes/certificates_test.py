@@ -6,7 +6,8 @@ import pathlib
 import shutil
 from collections.abc import Callable
 
-from conftest import PORT, Nodes, make_authority
+from authority import make_authority
+from conftest import PORT, Nodes
 from node import Node
 from rank import join_all, run_all
 

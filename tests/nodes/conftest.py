@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "harness"))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
 
 import hosts
+from authority import make_authority
 from node import Node
 from rank import Rank
 
@@ -29,14 +29,6 @@ def pytest_configure() -> None:
     missing = [name for name in ("TUTTID", "TUTTI_CLI", "TUTTI_RANK") if name not in os.environ]
     if missing:
         raise pytest.UsageError(f"set {', '.join(missing)} to what Bazel has built")
-
-
-def make_authority(folder: pathlib.Path, cluster: str, nodes: int) -> None:
-    """As the README says."""
-    tutti = os.environ["TUTTI_CLI"]
-    subprocess.run([tutti, "certs", "init", str(folder), "--cluster", cluster], check=True)
-    for index in range(nodes):
-        subprocess.run([tutti, "certs", "node", str(folder), f"node{index}"], check=True)
 
 
 class Nodes:
