@@ -59,21 +59,23 @@ absl::Status GlooBackend::Supports(CollectiveKind kind, DataType dtype, ReduceOp
   return KernelsSupport(kernels_, "gloo", kind, dtype, op);
 }
 
-absl::StatusOr<std::shared_ptr<gloo::transport::Device>> GlooBackend::Device(
-    const std::string& host) {
+absl::StatusOr<std::shared_ptr<GlooLoop>> GlooBackend::Loop(const std::string& host) {
   MutexLock lock(&mutex_);
-  if (device_ != nullptr) return device_;
+  if (loop_ != nullptr) return loop_;
   const std::string& address = address_.empty() ? host : address_;
   // Gloo crashes on a name that cannot be resolved, and leaks if an address is not this machine's.
   if (absl::Status listens = CheckAddress(address); !listens.ok()) return listens;
   if (!SigpipeIgnored()) return absl::FailedPreconditionError("SIGPIPE is not ignored");
+  std::shared_ptr<gloo::transport::Device> device;
   try {
-    device_ = gloo::transport::tcp::CreateDevice(gloo::transport::tcp::attr(address.c_str()));
+    device = gloo::transport::tcp::CreateDevice(gloo::transport::tcp::attr(address.c_str()));
   } catch (const std::exception& error) {
     return absl::FailedPreconditionError(
         absl::StrCat("cannot listen at ", address, ": ", error.what()));
   }
-  return device_;
+  auto loop = GlooLoop::Create(std::move(device));
+  if (loop.ok()) loop_ = *loop;
+  return loop;
 }
 
 absl::StatusOr<std::unique_ptr<Communicator>> GlooBackend::Connect(const GroupSpec& spec) {
@@ -82,9 +84,9 @@ absl::StatusOr<std::unique_ptr<Communicator>> GlooBackend::Connect(const GroupSp
   if (spec.nodes.size() > 1 && spec.meet == nullptr) {
     return absl::InvalidArgumentError("no way to meet the other nodes");
   }
-  auto device = Device(spec.host);
-  if (!device.ok()) return device.status();
-  absl::StatusOr<std::unique_ptr<GlooMesh>> mesh = GlooMesh::Connect(*std::move(device), spec);
+  auto loop = Loop(spec.host);
+  if (!loop.ok()) return loop.status();
+  absl::StatusOr<std::unique_ptr<GlooMesh>> mesh = GlooMesh::Connect(*std::move(loop), spec);
   if (!mesh.ok()) return mesh.status();
   return std::make_unique<MeshCommunicator>(*std::move(mesh), *std::move(topology), kernels_,
                                             tuning_);

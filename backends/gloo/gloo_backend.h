@@ -17,11 +17,9 @@
 #include "backends/local/kernels.h"
 #include "base/mutex.h"
 
-namespace gloo::transport {
-class Device;
-}  // namespace gloo::transport
-
 namespace tutti {
+
+class GlooLoop;
 
 class GlooBackend final : public Backend {
  public:
@@ -47,7 +45,7 @@ class GlooBackend final : public Backend {
 
  private:
   // One for all groups, as each has a thread. Made when it is first needed.
-  absl::StatusOr<std::shared_ptr<gloo::transport::Device>> Device(const std::string& host)
+  absl::StatusOr<std::shared_ptr<GlooLoop>> Loop(const std::string& host)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
   const std::string address_;
@@ -55,7 +53,7 @@ class GlooBackend final : public Backend {
   const KernelTable& kernels_;
 
   Mutex mutex_;
-  std::shared_ptr<gloo::transport::Device> device_ ABSL_GUARDED_BY(mutex_);
+  std::shared_ptr<GlooLoop> loop_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace tutti

@@ -77,26 +77,20 @@ class MeetStore final : public gloo::rendezvous::Store {
 
 }  // namespace
 
-class GlooMesh::GlooMessage final : public Mesh::Message {
+class GlooMesh::GlooMessage final : public Mesh::Message, private GlooLoop::Task {
  public:
   GlooMessage(GlooMesh* mesh, size_t peer, bool sends, std::byte* data, size_t size_bytes)
       : mesh_(*mesh), peer_(peer), sends_(sends), buffer_(mesh->MakeBuffer(data, size_bytes)) {}
 
-  ~GlooMessage() override { mesh_.Leave(this); }
+  ~GlooMessage() override {
+    mesh_.loop_->Cancel(this);
+    mesh_.Leave(this);
+  }
 
   void Post(uint64_t tag) {
+    tag_ = tag;
     failed_ = mesh_.Enter(this);
-    if (!failed_.ok()) return;
-    try {
-      if (sends_) {
-        buffer_->send(static_cast<int>(peer_), tag);
-      } else {
-        buffer_->recv(static_cast<int>(peer_), tag);
-      }
-    } catch (const std::exception& error) {
-      mesh_.Lose(peer_, error.what());
-      failed_ = mesh_.WhyFailed(peer_);
-    }
+    if (failed_.ok()) mesh_.loop_->Post(this);
   }
 
   absl::Status Wait() override {
@@ -124,6 +118,19 @@ class GlooMesh::GlooMessage final : public Mesh::Message {
   size_t peer() const { return peer_; }
 
  private:
+  void Run() override {
+    if (mesh_.aborted()) return;
+    try {
+      if (sends_) {
+        buffer_->send(static_cast<int>(peer_), tag_);
+      } else {
+        buffer_->recv(static_cast<int>(peer_), tag_);
+      }
+    } catch (const std::exception& error) {
+      mesh_.Lose(peer_, error.what());  // which wakes whoever waits for this
+    }
+  }
+
   bool WaitFor(milliseconds timeout) {
     return sends_ ? buffer_->waitSend(timeout) : buffer_->waitRecv(timeout);
   }
@@ -132,19 +139,21 @@ class GlooMesh::GlooMessage final : public Mesh::Message {
   const size_t peer_;
   const bool sends_;
   const std::unique_ptr<gloo::transport::UnboundBuffer> buffer_;
+  uint64_t tag_ = 0;
   absl::Status failed_;
 };
 
-absl::StatusOr<std::unique_ptr<GlooMesh>> GlooMesh::Connect(
-    std::shared_ptr<gloo::transport::Device> device, const GroupSpec& spec) {
+absl::StatusOr<std::unique_ptr<GlooMesh>> GlooMesh::Connect(std::shared_ptr<GlooLoop> loop,
+                                                            const GroupSpec& spec) {
   try {
     auto context = std::make_shared<gloo::rendezvous::Context>(static_cast<int>(spec.node),
                                                                static_cast<int>(spec.nodes.size()));
     context->setTimeout(kConnectTimeout);
     MeetStore store(spec);
+    std::shared_ptr<gloo::transport::Device> device = loop->device();
     context->connectFullMesh(store, device);
     return std::unique_ptr<GlooMesh>(
-        new GlooMesh(std::move(context), spec.nodes.size(), spec.node));
+        new GlooMesh(std::move(loop), std::move(context), spec.nodes.size(), spec.node));
   } catch (const MeetingFailed& error) {
     return error.status;
   } catch (const std::exception& error) {
@@ -154,8 +163,13 @@ absl::StatusOr<std::unique_ptr<GlooMesh>> GlooMesh::Connect(
   }
 }
 
-GlooMesh::GlooMesh(std::shared_ptr<gloo::Context> context, size_t nodes, size_t node)
-    : nodes_(nodes), node_(node), context_(std::move(context)), lost_(nodes) {
+GlooMesh::GlooMesh(std::shared_ptr<GlooLoop> loop, std::shared_ptr<gloo::Context> context,
+                   size_t nodes, size_t node)
+    : loop_(std::move(loop)),
+      nodes_(nodes),
+      node_(node),
+      context_(std::move(context)),
+      lost_(nodes) {
   watcher_ = std::make_unique<Thread>("gloo-watch", [this] { Watch(); });
 }
 
@@ -188,6 +202,11 @@ std::unique_ptr<Mesh::Message> GlooMesh::Receive(size_t from, uint64_t tag, std:
   auto message = std::make_unique<GlooMessage>(this, from, /*sends=*/false, data, size_bytes);
   message->Post(tag);
   return message;
+}
+
+bool GlooMesh::aborted() {
+  MutexLock lock(&mutex_);
+  return aborted_;
 }
 
 void GlooMesh::Abort() {

@@ -25,6 +25,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "backends/backend.h"
+#include "backends/gloo/gloo_loop.h"
 #include "backends/gloo/mesh.h"
 #include "base/mutex.h"
 #include "base/thread.h"
@@ -32,7 +33,6 @@
 namespace gloo {
 class Context;
 namespace transport {
-class Device;
 class UnboundBuffer;
 }  // namespace transport
 }  // namespace gloo
@@ -43,8 +43,8 @@ class GlooMesh final : public Mesh {
  public:
   // Meets the other nodes by `spec.meet` and connects with all of them. Blocks; when they have met,
   // for half a minute per node at most. Fails as `spec.meet` does, or with kUnavailable.
-  static absl::StatusOr<std::unique_ptr<GlooMesh>> Connect(
-      std::shared_ptr<gloo::transport::Device> device, const GroupSpec& spec);
+  static absl::StatusOr<std::unique_ptr<GlooMesh>> Connect(std::shared_ptr<GlooLoop> loop,
+                                                           const GroupSpec& spec);
 
   // Blocks for some 10 ms per node. Other nodes see the end of the connections behind everything
   // that was sent, unless the mesh was aborted.
@@ -64,7 +64,8 @@ class GlooMesh final : public Mesh {
  private:
   class GlooMessage;
 
-  GlooMesh(std::shared_ptr<gloo::Context> context, size_t nodes, size_t node);
+  GlooMesh(std::shared_ptr<GlooLoop> loop, std::shared_ptr<gloo::Context> context, size_t nodes,
+           size_t node);
 
   std::unique_ptr<gloo::transport::UnboundBuffer> MakeBuffer(std::byte* data, size_t size_bytes);
 
@@ -83,6 +84,9 @@ class GlooMesh final : public Mesh {
   // Waits for a message from any node. Returns when a connection has broken, or it is time to end.
   void WatchOnce() ABSL_LOCKS_EXCLUDED(mutex_);
 
+  bool aborted() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  const std::shared_ptr<GlooLoop> loop_;
   const size_t nodes_;
   const size_t node_;
   const std::shared_ptr<gloo::Context> context_;

@@ -39,6 +39,10 @@ class Layout:
 
 
 LIMIT_MBIT = 1000
+# For everybody. Others that a machine may be set to, as bbr, pace what they send: on a network that
+# is memory that would be most of what is measured. (Linux's default, cubic, does what reno does
+# where a round trip takes less than a millisecond; a namespace may not choose it.)
+CONGESTION_CONTROL = "reno"
 LAYOUTS = tuple(
     Layout(nodes, 2, limit_mbit) for limit_mbit in (0, LIMIT_MBIT) for nodes in (2, 3)
 )

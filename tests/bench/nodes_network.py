@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from types import TracebackType
 
 import programs
-from nodes_cases import Layout
+from nodes_cases import CONGESTION_CONTROL, Layout
 
 sys.path.append(str(programs.ROOT / "tests" / "harness"))
 
@@ -30,7 +30,7 @@ class Network:
         self.layout = layout
         self._stack = ExitStack()
         try:
-            self.hosts = self._stack.enter_context(Hosts(layout.nodes))
+            self.hosts = self._stack.enter_context(Hosts(layout.nodes, CONGESTION_CONTROL))
             if layout.limit_mbit:
                 for index in range(layout.nodes):
                     self.hosts[index].limit(layout.limit_mbit)

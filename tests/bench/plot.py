@@ -15,7 +15,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
 
-_WORLDS = (2, 4, 8)
+_WORLDS = (2, 4, 6, 8)
 
 _Draw = Callable[[Axes, dict[str, Any], int], None]
 
@@ -33,8 +33,11 @@ def _of(document: dict[str, Any], world_size: int, row: str, contestant: str) ->
 
 
 def _row(series: dict[str, Any]) -> str:
-    if series["section"] in ("latency", "ray"):
-        return str(series["section"])
+    section = str(series["section"])
+    if section in ("latency", "ray"):
+        return section
+    if " nodes " in section:
+        return "nodes" if section.endswith("unlimited") else "nodes, limited"
     return "allreduce" if series["operation"] == "allreduce" else "other"
 
 
@@ -74,6 +77,23 @@ def _draw_ray(axes: Axes, document: dict[str, Any], world_size: int) -> None:
     axes.set_ylabel("us, median")
 
 
+def _draw_nodes(axes: Axes, document: dict[str, Any], world_size: int) -> None:
+    _draw_one_operation(axes, document, world_size, "nodes", "unlimited")
+
+
+def _draw_limited(axes: Axes, document: dict[str, Any], world_size: int) -> None:
+    _draw_one_operation(axes, document, world_size, "nodes, limited", "limited")
+
+
+def _draw_one_operation(
+    axes: Axes, document: dict[str, Any], world_size: int, row: str, network: str
+) -> None:
+    series = [each for each in document["series"] if each["operation"] == "allreduce"]
+    _draw_times(axes, {**document, "series": series}, world_size, row)
+    axes.set_title(f"allreduce over nodes of 2 ranks, n = {world_size}, {network}")
+    axes.set_ylabel("us, median")
+
+
 def _draw_others(axes: Axes, document: dict[str, Any], world_size: int) -> None:
     series = {
         name: {each["operation"]: each for each in _of(document, world_size, "other", name)}
@@ -100,6 +120,8 @@ _ROWS: dict[str, _Draw] = {
     "other": _draw_others,
     "latency": _draw_latency,
     "ray": _draw_ray,
+    "nodes": _draw_nodes,
+    "nodes, limited": _draw_limited,
 }
 
 

@@ -38,7 +38,7 @@ def _ip(*words: str) -> None:
 class Host:
     """A network namespace with one address."""
 
-    def __init__(self, prefix: str, index: int) -> None:
+    def __init__(self, prefix: str, index: int, congestion_control: str) -> None:
         self.name = f"{prefix}h{index}"
         self.address = f"198.51.100.{index + 1}"
         switch = f"{prefix}sw"
@@ -50,6 +50,12 @@ class Host:
         _ip("-n", switch, "link", "set", port, "master", "br0", "up")
         _ip("-n", self.name, "addr", "add", f"{self.address}/24", "dev", "eth0")
         _ip("-n", self.name, "link", "set", "eth0", "up")
+        if congestion_control:
+            self._write("/proc/sys/net/ipv4/tcp_congestion_control", congestion_control)
+
+    def _write(self, path: str, text: str) -> None:
+        command = [*self.enter, "sh", "-c", 'echo "$1" > "$0"', path, text]
+        subprocess.run(command, check=True)
 
     @property
     def enter(self) -> tuple[str, ...]:
@@ -86,15 +92,18 @@ class Host:
 
 
 class Hosts:
-    """So many hosts, each of which reaches all others."""
+    """So many hosts, each of which reaches all others.
 
-    def __init__(self, count: int) -> None:
+    TCP's `congestion_control` is this machine's unless one is named.
+    """
+
+    def __init__(self, count: int, congestion_control: str = "") -> None:
         prefix = f"tutti{os.getpid()}-{next(_numbers)}-"
         self._switch = f"{prefix}sw"
         _ip("netns", "add", self._switch)
         _ip("-n", self._switch, "link", "add", "br0", "type", "bridge")
         _ip("-n", self._switch, "link", "set", "br0", "up")
-        self._hosts = [Host(prefix, index) for index in range(count)]
+        self._hosts = [Host(prefix, index, congestion_control) for index in range(count)]
 
     def __getitem__(self, index: int) -> Host:
         return self._hosts[index]
