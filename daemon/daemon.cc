@@ -12,6 +12,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <utility>
 #include <vector>
 
@@ -224,9 +225,13 @@ CallServices Daemon::ServicesOfCalls() {
 }
 
 AdminServices Daemon::ServicesOfOperators() {
-  return {.core = &core_, .clock = clock_.get(), .processes = &processes_, .drain = [this] {
-            loop_->Post([this] { Drain("an operator asked for it"); });
-          }};
+  AdminServices services{.core = &core_, .clock = clock_.get(), .processes = &processes_};
+  services.drain = [this] { loop_->Post([this] { Drain("an operator asked for it"); }); };
+  if (peers_.network == nullptr) return services;
+  ClusterView* const view = &peers_.network->view();
+  services.membership = std::bind_front(&ClusterView::ShowMembership, view);
+  services.look_at_cluster = std::bind_front(&ClusterView::Look, view);
+  return services;
 }
 
 DaemonFacts Daemon::Facts() const {
@@ -270,6 +275,8 @@ absl::Status Daemon::StartServing() {
   if (!acceptor.ok()) return acceptor.status();
   acceptor_ = std::move(*acceptor);
   if (peers_.network != nullptr) {
+    peers_.network->view().SetOwnStatus(
+        [this](v1::NodeStatus* status) { admin_service_.ShowSelf(status); });
     if (absl::Status started = peers_.network->Start(core_.peers()); !started.ok()) return started;
     LogInfo("tuttid.cluster port={} join={} encrypted={}", peers_.network->port(),
             Quoted(config_.join()), !config_.insecure_peers());
@@ -375,6 +382,7 @@ void Daemon::StopServing() {
   stage_ = Stage::kStopping;
   acceptor_.reset();
   stopper_.emplace("stopper", [this] {
+    if (peers_.network != nullptr) peers_.network->view().Cancel();
     client_server_->Shutdown(kLastCallsTimeout);
     admin_server_->Shutdown(kLastCallsTimeout);
     if (peers_.network != nullptr) peers_.network->Shutdown(kLastCallsTimeout);

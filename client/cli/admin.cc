@@ -144,6 +144,15 @@ absl::StatusOr<v1::GetStatusResponse> Admin::GetStatus() {
   });
 }
 
+absl::StatusOr<v1::GetClusterResponse> Admin::GetCluster() {
+  return Run<v1::GetClusterResponse>([this](auto* context, auto* response) {
+    const int64_t left_ms = absl::ToInt64Milliseconds(deadline_ - RealClock().Now());
+    v1::GetClusterRequest request;
+    request.set_wait_ms(static_cast<uint32_t>(std::clamp<int64_t>(left_ms / 2, 1, 60'000)));
+    return stub_->GetCluster(context, request, response);
+  });
+}
+
 absl::StatusOr<v1::ListGroupsResponse> Admin::ListGroups() {
   return Run<v1::ListGroupsResponse>([this](auto* context, auto* response) {
     return stub_->ListGroups(context, v1::ListGroupsRequest(), response);

@@ -27,6 +27,8 @@ class Admin {
 
   // Each fails with kUnavailable if the daemon does not answer in time, or as the daemon says.
   absl::StatusOr<v1::GetStatusResponse> GetStatus();
+  // Waits for other daemons for half of the time that is left, at most.
+  absl::StatusOr<v1::GetClusterResponse> GetCluster();
   absl::StatusOr<v1::ListGroupsResponse> ListGroups();
   absl::StatusOr<v1::GetGroupResponse> GetGroup(const std::string& name,
                                                 const std::string& name_space);

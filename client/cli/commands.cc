@@ -106,6 +106,22 @@ CommandResult RunStatus(const CommandOptions& options) {
                        .exit_code = ExitCodeOf(options, *overview)};
 }
 
+CommandResult RunClusterStatus(const CommandOptions& options) {
+  absl::StatusOr<Admin> admin = Connect(options);
+  if (!admin.ok()) return Fail(admin.status());
+  const absl::StatusOr<v1::GetClusterResponse> cluster = admin->GetCluster();
+  if (absl::IsUnimplemented(cluster.status())) {
+    return Fail(absl::UnimplementedError(
+        "the daemon here is too old to look at the cluster; what it knows of itself: tutti "
+        "status"));
+  }
+  if (!cluster.ok()) return Fail(cluster.status());
+  const bool problem = options.check && !FindClusterProblems(*cluster).empty();
+  return CommandResult{
+      .out = options.json ? ToJson(*cluster) : RenderCluster(*cluster, options.style),
+      .exit_code = problem ? kExitProblem : kExitOk};
+}
+
 CommandResult RunGroups(const CommandOptions& options) {
   const absl::StatusOr<Overview> overview = Look(options);
   if (!overview.ok()) return Fail(overview.status());

@@ -21,7 +21,7 @@ struct CommandOptions {
   std::string socket_dir;  // absolute
   absl::Duration timeout = absl::Seconds(1);
   bool json = false;
-  // Exit with kExitProblem if a group has failed or something is stalled.
+  // Exit with kExitProblem if a group has failed, something is stalled, or a node is out of reach.
   bool check = false;
   Style style;
 };
@@ -33,6 +33,8 @@ struct CommandResult {
 };
 
 CommandResult RunStatus(const CommandOptions& options);
+// All daemons of the cluster, as that in `socket_dir` sees them.
+CommandResult RunClusterStatus(const CommandOptions& options);
 CommandResult RunGroups(const CommandOptions& options);
 // `name_space`: empty if the name is unique.
 CommandResult RunGroup(const CommandOptions& options, const std::string& name,

@@ -76,6 +76,14 @@ class FakeAdmin final : public v1::AdminService::Service {
     *response = status;
     return grpc::Status::OK;
   }
+  grpc::Status GetCluster(grpc::ServerContext*, const v1::GetClusterRequest* request,
+                          v1::GetClusterResponse* response) override {
+    MutexLock lock(&mutex);
+    last_wait_ms = request->wait_ms();
+    *response = cluster;
+    return cluster.nodes().empty() ? grpc::Status(grpc::StatusCode::UNIMPLEMENTED, "")
+                                   : grpc::Status::OK;
+  }
   grpc::Status ListGroups(grpc::ServerContext*, const v1::ListGroupsRequest*,
                           v1::ListGroupsResponse* response) override {
     MutexLock lock(&mutex);
@@ -120,6 +128,8 @@ class FakeAdmin final : public v1::AdminService::Service {
   Mutex mutex;
   v1::GetStatusResponse status;
   v1::ListGroupsResponse groups;
+  v1::GetClusterResponse cluster;  // without nodes: as a daemon that does not know the call
+  uint32_t last_wait_ms = 0;
   v1::ListOpsRequest last_ops;
   int drains = 0;
   bool hangs = false;
@@ -203,6 +213,32 @@ TEST_CASE("--check fails for failed groups, stalled ones, and a stuck control lo
 
   admin.With([&] { admin.status.mutable_snapshot()->set_age_ms(kStaleMs + 1); });
   CHECK(RunStatus(options).exit_code == kExitProblem);
+}
+
+TEST_CASE(
+    "the cluster: other daemons get half of the time; --check fails for who is out of reach") {
+  const TemporaryDir dir;
+  FakeAdmin admin(dir.path());
+  CommandOptions options{.socket_dir = dir.path()};
+  CHECK(RunClusterStatus(options).exit_code == kExitProblem);
+  CHECK(Has(RunClusterStatus(options).error, "too old to look at the cluster"));
+  admin.With([&] {
+    v1::ClusterNode* const node = admin.cluster.add_nodes();
+    node->mutable_node()->set_name("gpu-1");
+    node->set_state(v1::NODE_STATE_ANSWERED);
+  });
+  CHECK(Has(RunClusterStatus(options).out, "gpu-1"));
+  admin.With([&] { CHECK((admin.last_wait_ms > 300 && admin.last_wait_ms <= 450)); });
+  options.timeout = absl::Seconds(4);
+  options.json = true;
+  CHECK(Has(RunClusterStatus(options).out, "\"state\": \"NODE_STATE_ANSWERED\""));
+  admin.With([&] { CHECK((admin.last_wait_ms > 1000 && admin.last_wait_ms <= 1800)); });
+  options.check = true;
+  CHECK(RunClusterStatus(options).exit_code == kExitOk);
+  admin.With([&] { admin.cluster.mutable_nodes(0)->set_state(v1::NODE_STATE_SILENT); });
+  CHECK(RunClusterStatus(options).exit_code == kExitProblem);
+  options.check = false;
+  CHECK(RunClusterStatus(options).exit_code == kExitOk);
 }
 
 TEST_CASE("health tells serving from draining and stuck") {

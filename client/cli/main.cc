@@ -48,6 +48,7 @@ struct Arguments {
   bool no_color = false;
   std::string group;
   std::string name_space;
+  bool cluster = false;
   bool failed_only = false;
   uint32_t limit = 0;
   std::string drain_wait;
@@ -72,8 +73,9 @@ void AddGlobalOptions(CLI::App* app, Arguments* arguments) {
   app->add_option("-w,--watch", arguments->watch, "draw again every SEC seconds (2)")
       ->expected(0, 1)
       ->type_name("SEC");
-  app->add_flag("--check", arguments->check,
-                "exit with 1 if a group has failed or something is stalled");
+  app->add_flag(
+      "--check", arguments->check,
+      "exit with 1 if a group has failed, something is stalled, or a node is out of reach");
   app->add_flag("--no-color,--no_color", arguments->no_color,
                 "no colours (also: NO_COLOR, or not a terminal)");
 }
@@ -84,7 +86,14 @@ void AddCommands(CLI::App* app, Arguments* arguments, Command* command) {
     sub->callback([command, run = std::move(run)] { *command = run; });
     return sub;
   };
-  add("status", "the daemon, its groups, and what is wrong, on one screen", RunStatus);
+  CLI::App* const status =
+      add("status", "the daemon, its groups, and what is wrong, on one screen",
+          [arguments](const CommandOptions& options) {
+            return arguments->cluster ? RunClusterStatus(options) : RunStatus(options);
+          });
+  status->add_flag(
+      "--cluster", arguments->cluster,
+      "all daemons of the cluster, as this one sees them, and the groups over several");
   add("groups", "all groups", RunGroups);
   CLI::App* const group = add("group", "one group: what each rank is doing, and what waits",
                               [arguments](const CommandOptions& options) {

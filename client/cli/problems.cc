@@ -48,6 +48,10 @@ const v1::GetGroupResponse* FindDetail(const v1::GroupSummary& group,
   return it == details.end() || it->pending().empty() ? nullptr : &*it;
 }
 
+std::string Groups(uint64_t number) {
+  return absl::StrCat(number, number == 1 ? " group" : " groups");
+}
+
 }  // namespace
 
 std::string GroupName(const std::string& name_space, const std::string& name) {
@@ -72,6 +76,12 @@ std::vector<std::string> FindProblems(const v1::GetStatusResponse& status,
     problems.push_back(
         absl::StrCat("the control loop has not answered for ", Age(status.snapshot().age_ms())));
   }
+  const v1::Membership& membership = status.membership();
+  if (status.has_membership() && !membership.connected() && membership.since_ms() > kSeedlessMs) {
+    problems.push_back(absl::StrCat("the seed at ", Escaped(membership.join()),
+                                    " has been out of reach for ", Age(membership.since_ms()),
+                                    ", so no group can be formed: ", Escaped(membership.why())));
+  }
   for (const v1::GroupSummary& group : groups.groups()) {
     const std::string name = absl::StrCat("group ", GroupName(group.namespace_(), group.name()),
                                           " epoch ", group.epoch());
@@ -90,6 +100,51 @@ std::vector<std::string> FindProblems(const v1::GetStatusResponse& status,
     }
   }
   return problems;
+}
+
+uint64_t CountProblems(const v1::NodeStatus& status) {
+  return status.groups_failed() + status.groups_stalled() + (status.age_ms() > kStaleMs ? 1 : 0);
+}
+
+std::vector<std::string> FindClusterProblems(const v1::GetClusterResponse& cluster) {
+  std::vector<std::string> problems;
+  if (!cluster.seed_silent().empty()) {
+    const v1::Membership& membership = cluster.membership();
+    const std::string seed = membership.has_seed()
+                                 ? Describe(membership.seed())
+                                 : absl::StrCat("at ", Escaped(membership.join()));
+    problems.push_back(
+        absl::StrCat("the seed ", seed, " does not answer: ", Escaped(cluster.seed_silent())));
+  }
+  for (const v1::ClusterNode& node : cluster.nodes()) {
+    const std::string name = Describe(node.node());
+    const std::string why = node.why().empty() ? "" : absl::StrCat(": ", Escaped(node.why()));
+    if (node.state() == v1::NODE_STATE_SILENT) {
+      problems.push_back(absl::StrCat(name, " has been silent for ", Age(node.since_ms()), why));
+    } else if (node.state() == v1::NODE_STATE_LOST) {
+      problems.push_back(absl::StrCat(name, " was lost ", Age(node.since_ms()), " ago", why));
+    } else if (node.state() == v1::NODE_STATE_NOT_ASKED) {
+      problems.push_back(absl::StrCat(name, " was not asked: time was up; try --timeout 10s"));
+    } else if (node.status().age_ms() > kStaleMs) {
+      problems.push_back(absl::StrCat(name, ": its control loop has not answered for ",
+                                      Age(node.status().age_ms())));
+    }
+    const v1::NodeStatus& status = node.status();
+    if (status.groups_failed() > 0) {
+      problems.push_back(absl::StrCat(name, ": ", Groups(status.groups_failed()),
+                                      " failed; more there: tutti status"));
+    }
+    if (status.groups_stalled() > 0) {
+      problems.push_back(absl::StrCat(name, ": ", Groups(status.groups_stalled()),
+                                      " stalled; more there: tutti status"));
+    }
+  }
+  return problems;
+}
+
+std::string Describe(const v1::Node& node) {
+  const std::string address = node.address().empty() ? "no address" : node.address();
+  return absl::StrCat(Escaped(node.name()), " (", Escaped(address), ")");
 }
 
 std::string Describe(const v1::OpStatus& op) {

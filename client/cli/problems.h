@@ -16,6 +16,9 @@ inline constexpr uint64_t kStalledMs = 10'000;
 // A control loop that has not published for this long is stuck: it does so four times a second.
 inline constexpr uint64_t kStaleMs = 1'000;
 
+// A daemon that has not found the seed for this long: half a second is usual, when that restarts.
+inline constexpr uint64_t kSeedlessMs = 5'000;
+
 // "dp", or "job/dp" outside the default namespace; escaped.
 std::string GroupName(const std::string& name_space, const std::string& name);
 
@@ -30,6 +33,15 @@ bool IsStalled(const v1::GroupSummary& group);
 std::vector<std::string> FindProblems(const v1::GetStatusResponse& status,
                                       const v1::ListGroupsResponse& groups,
                                       const std::vector<v1::GetGroupResponse>& details);
+
+// The same of a cluster: who is out of reach, and which nodes have problems of their own.
+std::vector<std::string> FindClusterProblems(const v1::GetClusterResponse& cluster);
+
+// How many problems the node has of its own.
+uint64_t CountProblems(const v1::NodeStatus& status);
+
+// "node7 (198.51.100.7:7411)", escaped.
+std::string Describe(const v1::Node& node);
 
 // "allreduce #12 (sum of 1024 float32)".
 std::string Describe(const v1::OpStatus& op);

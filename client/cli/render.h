@@ -24,6 +24,9 @@ std::string RenderStaleness(const v1::SnapshotInfo& snapshot, const Style& style
 std::string RenderStatus(const v1::GetStatusResponse& status, const v1::ListGroupsResponse& groups,
                          const std::vector<v1::GetGroupResponse>& details, const Style& style);
 
+// One screen: all daemons of the cluster, the groups over several of them, the problems.
+std::string RenderCluster(const v1::GetClusterResponse& cluster, const Style& style);
+
 // All groups, `rows_max` at most (0: all).
 std::string RenderGroups(const v1::ListGroupsResponse& groups, size_t rows_max, const Style& style);
 

@@ -11,7 +11,7 @@
 namespace tutti {
 namespace {
 
-// A terminal has 24 lines: 5 for the daemon, 2 for headers, 4 for problems.
+// A terminal has 24 lines: 6 for the daemon, 2 for headers, 4 for problems.
 constexpr size_t kStatusGroupsMax = 12;
 constexpr size_t kStatusProblemsMax = 4;
 
@@ -65,6 +65,27 @@ std::string Backends(const v1::GetStatusResponse& status, const Style& style) {
   return absl::StrCat(Shortened(absl::StrCat(backends, where), width), age, "\n");
 }
 
+// Nothing for a daemon in no cluster.
+std::string Cluster(const v1::GetStatusResponse& status, const Style& style) {
+  if (!status.has_membership()) return "";
+  const v1::Membership& membership = status.membership();
+  const std::string age = Age(membership.since_ms());
+  const std::string links = absl::StrCat("   links ", membership.links());
+  std::string text;
+  if (!membership.connected()) {
+    text = absl::StrCat("cluster looks for the seed at ", Escaped(membership.join()), "   for ",
+                        age, ": ", Escaped(membership.why()));
+  } else if (membership.seed().id() == status.incarnation()) {
+    text = absl::StrCat("cluster this daemon is the seed", links);
+  } else {
+    text =
+        absl::StrCat("cluster seed ", Describe(membership.seed()), "   connected for ", age, links);
+  }
+  const Color color = membership.connected() ? Color::kNone : Color::kWarning;
+  const std::string line = Shortened(text, std::max<size_t>(style.width, 40));
+  return absl::StrCat(Colored(line, color, style.color), "\n");
+}
+
 }  // namespace
 
 std::string RenderStaleness(const v1::SnapshotInfo& snapshot, const Style& style) {
@@ -78,7 +99,8 @@ std::string RenderStatus(const v1::GetStatusResponse& status, const v1::ListGrou
                          const std::vector<v1::GetGroupResponse>& details, const Style& style) {
   std::string screen =
       absl::StrCat(RenderStaleness(status.snapshot(), style), Header(status, style), Totals(status),
-                   Backends(status, style), "\n", RenderGroups(groups, kStatusGroupsMax, style));
+                   Backends(status, style), Cluster(status, style), "\n",
+                   RenderGroups(groups, kStatusGroupsMax, style));
   const std::vector<std::string> problems = FindProblems(status, groups, details);
   if (problems.empty()) return screen;
   absl::StrAppend(&screen, "\n", Colored("PROBLEMS", Color::kBad, style.color), "\n");

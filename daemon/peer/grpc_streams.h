@@ -39,6 +39,9 @@ class GrpcStreams final : public LinkStreams, private LinkStreamHost {
     std::shared_ptr<grpc::ChannelCredentials> channel_credentials;
     // May who calls, call? Thread-safe.
     std::function<grpc::Status(const grpc::AuthContext& caller)> admit;
+    // To a daemon that asks how this one is. On any thread; does not block.
+    std::function<grpc::Status(const v1::GetNodeRequest& request, v1::GetNodeResponse* answer)>
+        answer;
   };
 
   // What `options` points to outlives this. Null if gRPC cannot start.

@@ -128,14 +128,15 @@ void Links::Attempt(Peer* peer) {
 void Links::FailDialAt(MonotonicTime when, const Peer& peer, std::string why) {
   services_.loop->PostAt(when, [this, id = peer.node.id, dial = peer.dial, why = std::move(why)] {
     Peer* const late = Find(id);
-    if (late != nullptr && late->state == State::kDialling && late->dial == dial) Lose(late, why);
+    if (late == nullptr || late->state != State::kDialling || late->dial != dial) return;
+    Lose(late, {LinkEndReason::kOther, why});
   });
 }
 
 void Links::HandleDialled(Peer* peer, const LinkFrame& frame) {
   if (const auto* end = std::get_if<LinkEnd>(&frame)) {
     if (end->reason == LinkEndReason::kCrossed) return HandleCrossed(peer);
-    return Lose(peer, end->text);
+    return Lose(peer, *end);
   }
   const auto* const welcome = std::get_if<Welcome>(&frame);
   if (welcome == nullptr) return BreakProtocol(peer, "no Welcome");
@@ -209,9 +210,10 @@ void Links::Answer(Peer* peer, StreamId stream, const Hello& hello) {
     peer->waiting.clear();
     peer->waiting_bytes = 0;
     LogInfo("peer.lost node={} why=\"it has dialled again\"", Quoted(before.name));
+    const LinkEnd why{LinkEndReason::kOther, "it has dialled again: the connection had broken"};
     // What it says to that node meanwhile waits.
-    listener_->Lost(before, "it has dialled again: the connection had broken");
-    services_.down(before);
+    listener_->Lost(before, why.text);
+    services_.down(before, why);
   }
   services_.streams->Send(stream, Welcome{.node = self_, .attempt = attempts_});
   GoUp(peer);
@@ -220,7 +222,9 @@ void Links::Answer(Peer* peer, StreamId stream, const Hello& hello) {
 // --- A link ---
 
 void Links::GoUp(Peer* peer) {
-  if (peer->waiting_bytes > options_.waiting_bytes_max) return Lose(peer, TooMuchWaits());
+  if (peer->waiting_bytes > options_.waiting_bytes_max) {
+    return Lose(peer, {LinkEndReason::kOther, TooMuchWaits()});
+  }
   peer->state = State::kUp;
   LogInfo("peer.up node={} address={}", Quoted(peer->node.name), Quoted(peer->node.address));
   for (PeerMessage& message : std::exchange(peer->waiting, {})) {
@@ -231,7 +235,7 @@ void Links::GoUp(Peer* peer) {
 }
 
 void Links::HandleMessage(Peer* peer, LinkFrame frame) {
-  if (const auto* end = std::get_if<LinkEnd>(&frame)) return Lose(peer, end->text);
+  if (const auto* end = std::get_if<LinkEnd>(&frame)) return Lose(peer, *end);
   auto* const message = std::get_if<PeerMessage>(&frame);
   if (message == nullptr) return BreakProtocol(peer, "no message");
   // A copy: the listener may say something that makes the node forget where it is.
@@ -255,7 +259,7 @@ void Links::Broke(StreamId stream, const std::string& why) {
   if (peer == nullptr || stopped_) return;
   by_stream_.erase(stream);
   peer->stream = 0;
-  Lose(peer, why);
+  Lose(peer, {LinkEndReason::kOther, why});
 }
 
 // --- The end ---
@@ -266,12 +270,13 @@ void Links::DropStream(Peer* peer, std::optional<LinkEnd> last) {
 }
 
 void Links::BreakProtocol(Peer* peer, const std::string& what) {
-  const std::string text = absl::StrCat("the protocol between daemons was broken: ", what);
-  DropStream(peer, LinkEnd{LinkEndReason::kProtocol, text});
-  Lose(peer, text);
+  const LinkEnd end{LinkEndReason::kProtocol,
+                    absl::StrCat("the protocol between daemons was broken: ", what)};
+  DropStream(peer, end);
+  Lose(peer, end);
 }
 
-void Links::Lose(Peer* peer, const std::string& why) {
+void Links::Lose(Peer* peer, const LinkEnd& why) {
   // A link that nobody has used is one all the same; a dial without messages is nobody's loss.
   const bool tell = peer->state != State::kDialling || peer->waiting_bytes > 0;
   if (peer->stream != 0) DropStream(peer, std::nullopt);
@@ -281,9 +286,9 @@ void Links::Lose(Peer* peer, const std::string& why) {
   // The listener may have this peer forgotten.
   const NodeInfo node = peer->node;
   LogInfo("peer.lost node={} address={} why={}", Quoted(node.name), Quoted(node.address),
-          Quoted(why));
-  if (tell) listener_->Lost(node, why);
-  services_.down(node);
+          Quoted(why.text));
+  if (tell) listener_->Lost(node, why.text);
+  services_.down(node, why);
 }
 
 void Links::Shutdown() {

@@ -42,7 +42,7 @@ class Links final : public LinkStreamsListener {
     // There is a link to this node, or there is none any more (after the listener was told); the
     // latter also if none could be had.
     std::function<void(const NodeInfo& node)> up;
-    std::function<void(const NodeInfo& node)> down;
+    std::function<void(const NodeInfo& node, const LinkEnd& why)> down;
   };
   struct Options {
     // After that a dial has failed.
@@ -113,7 +113,7 @@ class Links final : public LinkStreamsListener {
   void GoUp(Peer* peer);
   void DropStream(Peer* peer, std::optional<LinkEnd> last);
   void BreakProtocol(Peer* peer, const std::string& what);
-  void Lose(Peer* peer, const std::string& why);
+  void Lose(Peer* peer, const LinkEnd& why);
 
   const Services services_;
   const Options options_;

@@ -39,7 +39,7 @@ class Daemon final : public PeerListener {
                .loop = loop,
                .streams = &port,
                .up = [this](const NodeInfo& node) { on_up(node); },
-               .down = [](const NodeInfo&) {}},
+               .down = [](const NodeInfo&, const LinkEnd&) {}},
               {}, std::move(self)) {
     port.Listen(&links);
     links.Start(this);

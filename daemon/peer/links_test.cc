@@ -25,7 +25,11 @@ class Daemon final : public PeerListener {
                .loop = loop,
                .streams = &port,
                .up = [this](const NodeInfo& node) { log.push_back("up " + node.name); },
-               .down = [this](const NodeInfo& node) { log.push_back("down " + node.name); }},
+               .down =
+                   [this](const NodeInfo& node, const LinkEnd& why) {
+                     log.push_back("down " + node.name);
+                     downs.push_back(why.reason);
+                   }},
               {.dial_timeout = absl::Seconds(5), .waiting_bytes_max = 2000},
               {.id = std::string(16, name),
                .name = std::string(1, name),
@@ -52,6 +56,7 @@ class Daemon final : public PeerListener {
   Links links;
   Strings log;
   Strings whys;
+  std::vector<LinkEndReason> downs;
   std::function<void(const NodeInfo&)> on_lost;
 };
 
@@ -300,6 +305,7 @@ TEST_CASE("an end in good order is told to the others at once, and to its own li
   CHECK(world.a.Log().empty());
   CHECK(world.b.Log() == Strings{"lost a", "down a"});
   CHECK(world.b.whys.back() == "its daemon has ended");
+  CHECK(world.b.downs.back() == LinkEndReason::kShutdown);
 }
 
 }  // namespace

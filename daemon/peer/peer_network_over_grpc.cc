@@ -44,6 +44,13 @@ PeerNetworkOverGrpc::PeerNetworkOverGrpc(Options options, HostPort address,
                                          ListeningSocket listening)
     : options_(std::move(options)), port_(listening.port), listening_(std::move(listening.socket)) {
   const absl::Duration patience = options_.keepalive + options_.timeout;
+  const NodeInfo self{
+      .id = options_.id, .name = options_.name, .address = AdvertisedAddress(address, port_)};
+  view_ = std::make_unique<ClusterView>(
+      ClusterView::Options{.clock = options_.clock,
+                           .self = self,
+                           .join = options_.join,
+                           .channel_credentials = ChannelCredentialsOf(options_.credentials)});
   streams_ = GrpcStreams::Create(
       {.clock = options_.clock,
        .loop = options_.loop,
@@ -53,27 +60,44 @@ PeerNetworkOverGrpc::PeerNetworkOverGrpc(Options options, HostPort address,
        .outbox_bytes_max = options_.outbox_bytes_max,
        .server_credentials = ServerCredentialsOf(options_.credentials),
        .channel_credentials = ChannelCredentialsOf(options_.credentials),
-       .admit = [credentials = options_.credentials](const grpc::AuthContext& caller) {
-         return credentials == nullptr ? grpc::Status::OK : credentials->Admit(caller);
-       }});
-  const NodeInfo self{
-      .id = options_.id, .name = options_.name, .address = AdvertisedAddress(address, port_)};
+       .admit =
+           [credentials = options_.credentials](const grpc::AuthContext& caller) {
+             return credentials == nullptr ? grpc::Status::OK : credentials->Admit(caller);
+           },
+       .answer = [view = view_.get()](
+                     const v1::GetNodeRequest& request,
+                     v1::GetNodeResponse* answer) { return view->Answer(request, answer); }});
   links_ = std::make_unique<Links>(
       Links::Services{.clock = options_.clock,
                       .loop = options_.loop,
                       .streams = streams_.get(),
-                      .up = [this](const NodeInfo& node) { search_->LinkIsUp(node); },
-                      .down = [this](const NodeInfo& node) { search_->LinkIsDown(node); }},
+                      .up =
+                          [this](const NodeInfo& node) {
+                            view_->known().LinkIsUp(node);
+                            search_->LinkIsUp(node);
+                          },
+                      .down =
+                          [this](const NodeInfo& node, const LinkEnd& why) {
+                            view_->known().LinkIsDown(node, why);
+                            search_->LinkIsDown(node);
+                          }},
       Links::Options{.dial_timeout = patience, .waiting_bytes_max = options_.outbox_bytes_max},
       self);
   std::optional<uint16_t> port_of_own_address;
   if (self.address.empty()) port_of_own_address = port_;
   search_ = std::make_unique<SeedSearch>(
-      SeedSearch::Services{.clock = options_.clock,
-                           .loop = options_.loop,
-                           .streams = streams_.get(),
-                           .links = links_.get(),
-                           .seed_is = [this](const NodeInfo& seed) { listener_->SeedIs(seed); }},
+      SeedSearch::Services{
+          .clock = options_.clock,
+          .loop = options_.loop,
+          .streams = streams_.get(),
+          .links = links_.get(),
+          .seed_is =
+              [this](const NodeInfo& seed) {
+                view_->known().SelfIs(links_->self());
+                view_->known().SeedIs(seed);
+                listener_->SeedIs(seed);
+              },
+          .looks = [this](const std::string& why) { view_->known().LooksForSeed(why); }},
       SeedSearch::Options{.join = options_.join,
                           .ask_timeout = patience,
                           .port_of_own_address = port_of_own_address});
@@ -129,6 +153,7 @@ void PeerNetworkOverGrpc::Shutdown(absl::Duration patience) {
     search_->Stop();
     links_->Shutdown();
   });
+  view_->Shutdown();
   streams_->Shutdown(patience);
 }
 

@@ -22,6 +22,7 @@
 #include "base/clock.h"
 #include "base/task_runner.h"
 #include "daemon/cluster/peers.h"
+#include "daemon/peer/cluster_view.h"
 #include "daemon/peer/credentials.h"
 #include "daemon/peer/grpc_streams.h"
 #include "daemon/peer/links.h"
@@ -74,6 +75,9 @@ class PeerNetworkOverGrpc final : public PeerNetwork, private LinkStreamsListene
   // Where it listens.
   uint16_t port() const { return port_; }
 
+  // What people are shown of it.
+  ClusterView& view() { return *view_; }
+
  private:
   PeerNetworkOverGrpc(Options options, HostPort address, ListeningSocket listening);
 
@@ -87,6 +91,7 @@ class PeerNetworkOverGrpc final : public PeerNetwork, private LinkStreamsListene
   const uint16_t port_;
   UniqueFd listening_;
   PeerListener* listener_ = nullptr;
+  std::unique_ptr<ClusterView> view_;
   std::unique_ptr<GrpcStreams> streams_;
   std::unique_ptr<Links> links_;
   std::unique_ptr<SeedSearch> search_;

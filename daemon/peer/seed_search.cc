@@ -102,6 +102,7 @@ void SeedSearch::TryAgain(const std::string& why) {
     LogWarning("seed.unreachable join={} why={}", Quoted(options_.join), Quoted(why));
     last_why_ = why;
   }
+  services_.looks(why);
   // Half of it and up to all of it.
   const int64_t half_ns = absl::ToInt64Nanoseconds(backoff_ / 2);
   const auto jitter_ns = static_cast<int64_t>(random_() % static_cast<uint64_t>(half_ns));

@@ -32,6 +32,8 @@ class SeedSearch final : public LinkStreamsListener {
     Links* links = nullptr;
     // There is a link to the seed, or this node is it.
     std::function<void(const NodeInfo& seed)> seed_is;
+    // It was not found, or is lost; this will try again.
+    std::function<void(const std::string& why)> looks;
   };
   struct Options {
     // "host:port"; empty: this node is the seed.

@@ -24,13 +24,14 @@ class Daemon final : public PeerListener, public LinkStreamsListener {
                .loop = loop,
                .streams = &port,
                .up = [this](const NodeInfo& node) { search.LinkIsUp(node); },
-               .down = [this](const NodeInfo& node) { search.LinkIsDown(node); }},
+               .down = [this](const NodeInfo& node, const LinkEnd&) { search.LinkIsDown(node); }},
               {}, self),
         search({.clock = clock,
                 .loop = loop,
                 .streams = &port,
                 .links = &links,
-                .seed_is = [this](const NodeInfo& seed) { SeedIs(seed); }},
+                .seed_is = [this](const NodeInfo& seed) { SeedIs(seed); },
+                .looks = [this](const std::string& why) { whys.push_back(why); }},
                {.join = join,
                 .port_of_own_address =
                     self.address.empty() ? std::optional<uint16_t>(7411) : std::nullopt}) {
@@ -67,6 +68,7 @@ class Daemon final : public PeerListener, public LinkStreamsListener {
   Links links;
   SeedSearch search;
   Strings log;
+  Strings whys;  // it looks for the seed
 };
 
 struct World {
@@ -160,6 +162,8 @@ TEST_CASE("nobody there: asked again, after 25 to 50 ms and up to 500") {
   world.Wait(absl::Seconds(10));
   CHECK(asked >= 20);
   CHECK(asked <= 40);
+  CHECK(b->whys.size() >= 40);
+  CHECK(b->whys.back() == "the connection broke");
   // It is there at last.
   const auto a = world.Start("a", "");
   world.Wait(absl::Milliseconds(600));
@@ -189,6 +193,7 @@ TEST_CASE("the link to the seed breaks: lost, and found again") {
   for (const StreamId stream : world.network.Open()) world.network.Break(stream);
   world.Settle();
   CHECK(b->Log() == Strings{"lost a"});
+  CHECK(b->whys == Strings{"the link to the seed is lost"});
   world.Wait(absl::Milliseconds(200));
   CHECK(b->Log() == Strings{"seed a"});
 }

@@ -101,6 +101,11 @@ TEST_CASE("a node of another cluster with the same authority: PERMISSION_DENIED,
         std::make_shared<grpc::experimental::NoOpCertificateVerifier>());
     const auto channel =
         grpc::CreateChannel(a.address(), grpc::experimental::TlsCredentials(options));
+    grpc::ClientContext question;
+    v1::GetNodeResponse answer;
+    CHECK(v1::PeerService::NewStub(channel)->GetNode(&question, {}, &answer).error_code() ==
+          grpc::StatusCode::PERMISSION_DENIED);
+    CHECK(answer.ByteSizeLong() == 0);
     grpc::ClientContext context;
     const auto stream = v1::PeerService::NewStub(channel)->Link(&context);
     v1::LinkFrame frame;

@@ -2,16 +2,23 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "base/failpoint.h"
 #include "base/log.h"
 #include "base/version.h"
+#include "daemon/transport/node_status.h"
 #include "proto/grpc_status.h"
 
 namespace tutti {
 namespace {
+
+// As the .proto says.
+constexpr uint32_t kClusterWaitMs = 500;
+constexpr uint32_t kClusterWaitMaxMs = 5000;
 
 grpc::ServerUnaryReactor* End(grpc::CallbackServerContext* context, const grpc::Status& status) {
   grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
@@ -41,6 +48,17 @@ SnapshotView AdminService::View(const Snapshot& snapshot) const {
   return {.snapshot = snapshot, .now = services_.clock->Now(), .processes = *services_.processes};
 }
 
+uint64_t AdminService::UptimeMs() const {
+  return static_cast<uint64_t>(absl::ToInt64Milliseconds(services_.clock->Now() - facts_.started));
+}
+
+void AdminService::ShowSelf(v1::NodeStatus* status) const {
+  const std::shared_ptr<const Snapshot> snapshot = services_.core->snapshot();
+  ShowNode(View(*snapshot), status);
+  status->set_version(kVersion);
+  status->set_uptime_ms(UptimeMs());
+}
+
 grpc::ServerUnaryReactor* AdminService::GetStatus(grpc::CallbackServerContext* context,
                                                   const v1::GetStatusRequest* /*request*/,
                                                   v1::GetStatusResponse* response) {
@@ -50,13 +68,13 @@ grpc::ServerUnaryReactor* AdminService::GetStatus(grpc::CallbackServerContext* c
   response->set_pid(static_cast<uint32_t>(getpid()));
   response->set_node(facts_.node);
   response->set_incarnation(facts_.incarnation);
-  response->set_uptime_ms(
-      static_cast<uint64_t>(absl::ToInt64Milliseconds(services_.clock->Now() - facts_.started)));
+  response->set_uptime_ms(UptimeMs());
   response->set_socket_dir(facts_.socket_dir);
   for (const std::string& backend : facts_.backends) response->add_backends(backend);
   for (const std::string& missing : facts_.missing_backends) {
     response->add_missing_backends(missing);
   }
+  if (services_.membership) *response->mutable_membership() = services_.membership();
   return End(context, grpc::Status::OK);
 }
 
@@ -92,6 +110,35 @@ grpc::ServerUnaryReactor* AdminService::ListOps(grpc::CallbackServerContext* con
   const std::shared_ptr<const Snapshot> snapshot = services_.core->snapshot();
   *response = ShowOps(View(*snapshot), *request);
   return End(context, grpc::Status::OK);
+}
+
+grpc::ServerUnaryReactor* AdminService::GetCluster(grpc::CallbackServerContext* context,
+                                                   const v1::GetClusterRequest* request,
+                                                   v1::GetClusterResponse* response) {
+  if (!services_.look_at_cluster) {
+    v1::ClusterNode* const self = response->add_nodes();
+    self->mutable_node()->set_id(facts_.incarnation);
+    self->mutable_node()->set_name(facts_.node);
+    self->set_state(v1::NODE_STATE_ANSWERED);
+    self->set_self(true);
+    ShowSelf(self->mutable_status());
+    return End(context, grpc::Status::OK);
+  }
+  const uint32_t wait_ms = request->wait_ms() == 0 ? kClusterWaitMs : request->wait_ms();
+  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+  const bool looks =
+      services_.look_at_cluster(absl::Milliseconds(std::min(wait_ms, kClusterWaitMaxMs)),
+                                [reactor, response](v1::GetClusterResponse cluster) {
+                                  *response = std::move(cluster);
+                                  reactor->Finish(grpc::Status::OK);
+                                });
+  if (!looks) {
+    reactor->Finish(FinishWith(
+        {.cause = Cause::kLimit,
+         .message = "several others look at the cluster just now; try again in a second"},
+        context));
+  }
+  return reactor;
 }
 
 grpc::ServerUnaryReactor* AdminService::Drain(grpc::CallbackServerContext* context,

@@ -1,5 +1,6 @@
 // The service of operators and of the tool. Answers on gRPC's threads from the published snapshot:
-// nothing here touches the control loop, but for Drain, which posts to it and does not wait.
+// nothing here touches the control loop, but for Drain, which posts to it and does not wait. What
+// other daemons are asked (GetCluster) ends in time, whatever they do.
 #pragma once
 
 #include <functional>
@@ -31,6 +32,11 @@ struct AdminServices {
   const ProcessProbe* processes = nullptr;
   // From any thread; does not block.
   std::function<void()> drain;
+  // The next two are null if the daemon is in no cluster. From any thread; they do not block.
+  std::function<v1::Membership()> membership;
+  // Calls `done` once, after `wait` at the latest; false: too many look already.
+  std::function<bool(absl::Duration wait, std::function<void(v1::GetClusterResponse)> done)>
+      look_at_cluster;
 };
 
 class AdminService final : public v1::AdminService::CallbackService {
@@ -53,6 +59,9 @@ class AdminService final : public v1::AdminService::CallbackService {
   grpc::ServerUnaryReactor* ListOps(grpc::CallbackServerContext* context,
                                     const v1::ListOpsRequest* request,
                                     v1::ListOpsResponse* response) override;
+  grpc::ServerUnaryReactor* GetCluster(grpc::CallbackServerContext* context,
+                                       const v1::GetClusterRequest* request,
+                                       v1::GetClusterResponse* response) override;
   grpc::ServerUnaryReactor* Drain(grpc::CallbackServerContext* context,
                                   const v1::DrainRequest* request,
                                   v1::DrainResponse* response) override;
@@ -60,7 +69,11 @@ class AdminService final : public v1::AdminService::CallbackService {
                                          const v1::SetFailpointRequest* request,
                                          v1::SetFailpointResponse* response) override;
 
+  // How this daemon is, for other daemons.
+  void ShowSelf(v1::NodeStatus* status) const;
+
  private:
+  uint64_t UptimeMs() const;
   SnapshotView View(const Snapshot& snapshot) const;
 
   const AdminServices services_;

@@ -10,8 +10,11 @@
 #include <catch2/catch.hpp>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "base/failpoint.h"
+#include "base/mutex.h"
 #include "base/version.h"
 #include "daemon/core/testing/core_fixture.h"
 #include "daemon/transport/grpc_server.h"
@@ -104,6 +107,77 @@ TEST_CASE("lists and groups answer; a group that is not there is NotFound") {
   const grpc::Status status = world.stub->GetGroup(&context, request, &group);
   CHECK(status.error_code() == grpc::StatusCode::NOT_FOUND);
   CHECK(FailureOf(status, context).message == "no group \"no\"");
+}
+
+TEST_CASE("a daemon in no cluster answers with itself") {
+  World world;
+  grpc::ClientContext context;
+  v1::GetClusterResponse cluster;
+  REQUIRE(world.stub->GetCluster(&context, {}, &cluster).ok());
+  CHECK_FALSE(cluster.has_membership());
+  REQUIRE(cluster.nodes_size() == 1);
+  CHECK(cluster.nodes(0).node().id() == "0123456789abcdef");
+  CHECK(cluster.nodes(0).node().name() == "vm");
+  CHECK(cluster.nodes(0).self());
+  CHECK(cluster.nodes(0).state() == v1::NODE_STATE_ANSWERED);
+  CHECK(cluster.nodes(0).status().version() == kVersion);
+  CHECK(cluster.nodes(0).status().uptime_ms() >= 5000);
+}
+
+TEST_CASE("a look at the cluster takes as long as asked, within bounds; too many are refused") {
+  World world;
+  // What gRPC orders between its threads and this one, ThreadSanitizer does not see.
+  Mutex mutex;
+  std::vector<absl::Duration> waits;
+  bool room = true;
+  AdminServices services{
+      .core = world.test.core.get(), .clock = &world.clock, .processes = &world.test.processes};
+  services.membership = [] {
+    v1::Membership membership;
+    membership.set_links(3);
+    return membership;
+  };
+  services.look_at_cluster = [&](absl::Duration wait, const auto& done) {
+    {
+      MutexLock lock(&mutex);
+      waits.push_back(wait);
+      if (!room) return false;
+    }
+    v1::GetClusterResponse cluster;
+    cluster.set_left_out(7);
+    done(std::move(cluster));
+    return true;
+  };
+  AdminService service(services, {});
+  const auto server = GrpcServer::Start(&service, "tutti.v1.AdminService");
+  std::array<int, 2> ends{};
+  REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends.data()) == 0);
+  server->Serve(UniqueFd(ends[0]));
+  {
+    const auto stub = v1::AdminService::NewStub(grpc::CreateInsecureChannelFromFd("test", ends[1]));
+    const auto look = [&](uint32_t wait_ms, v1::GetClusterResponse* cluster) {
+      grpc::ClientContext context;
+      v1::GetClusterRequest request;
+      request.set_wait_ms(wait_ms);
+      return stub->GetCluster(&context, request, cluster);
+    };
+    v1::GetClusterResponse cluster;
+    for (const uint32_t wait_ms : {0U, 1U, 60'000U}) CHECK(look(wait_ms, &cluster).ok());
+    CHECK(cluster.left_out() == 7);
+    {
+      MutexLock lock(&mutex);
+      room = false;
+    }
+    CHECK(look(0, &cluster).error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED);
+    grpc::ClientContext context;
+    v1::GetStatusResponse status;
+    REQUIRE(stub->GetStatus(&context, {}, &status).ok());
+    CHECK(status.membership().links() == 3);
+  }
+  server->Shutdown(absl::Seconds(1));
+  MutexLock lock(&mutex);
+  CHECK(waits == std::vector{absl::Milliseconds(500), absl::Milliseconds(1), absl::Seconds(5),
+                             absl::Milliseconds(500)});
 }
 
 TEST_CASE("a drain is passed on, and answered at once") {

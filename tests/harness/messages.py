@@ -20,6 +20,7 @@ _FILES = (
     "tutti/v1/types.proto",
     "tutti/v1/session.proto",
     "tutti/v1/client.proto",
+    "tutti/v1/cluster.proto",
     "tutti/v1/admin.proto",
     "grpc/health/v1/health.proto",
 )

@@ -22,7 +22,10 @@ namespace tutti {
 
 class PeerDaemon final : public PeerListener {
  public:
-  explicit PeerDaemon(char id, PeerNetworkOverGrpc::Options options) {
+  // Whether it can say how it is: its version is its name.
+  enum class Age { kOfToday, kTooOldToSay };
+
+  explicit PeerDaemon(char id, PeerNetworkOverGrpc::Options options, Age age = Age::kOfToday) {
     loop_ = *EventLoop::Create(&clock_, "loop");
     options.clock = &clock_;
     options.loop = loop_.get();
@@ -32,6 +35,10 @@ class PeerDaemon final : public PeerListener {
     INFO(created.status().ToString());
     REQUIRE(created.ok());
     network_ = *std::move(created);
+    if (age == Age::kOfToday) {
+      network_->view().SetOwnStatus(
+          [name = options.name](v1::NodeStatus* status) { status->set_version(name); });
+    }
     thread_.emplace("loop", [this] {
       loop_->Run();
       loop_->RunPostedTasks();
@@ -53,6 +60,7 @@ class PeerDaemon final : public PeerListener {
     RunOnLoop([&] { self = network_->self(); });
     return self;
   }
+  ClusterView& view() { return network_->view(); }
   uint16_t port() const { return network_->port(); }
   std::string address() const { return "127.0.0.1:" + std::to_string(port()); }
 
