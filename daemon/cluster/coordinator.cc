@@ -115,7 +115,7 @@ void Coordinator::Lost(size_t node, const std::string& why) {
   nodes_[node].lost = true;
   if (over_) return;
   if (asking_.has_value()) return CheckAnswers();
-  if (nodes_[node].gone) return Heard(node, Gone{});
+  if (nodes_[node].gone) return;  // nobody needs it
   End({.failure = NodeLost(roster_, node, "was lost", why)});
 }
 
