@@ -36,7 +36,7 @@ struct MeshTuning {
   // What all nodes together may carry in the frames of their agreement.
   size_t small_bytes = size_t{64} << 10;
   // What the routes of a large collective move in one step, together.
-  size_t step_bytes = size_t{1} << 20;
+  size_t step_bytes = size_t{2} << 20;
   // How a transfer is cut; a few of these are under way at a time.
   size_t transfer_bytes = size_t{512} << 10;
 };
