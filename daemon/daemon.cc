@@ -1,7 +1,6 @@
 #include "daemon/daemon.h"
 
 #include <sys/epoll.h>
-#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
@@ -17,12 +16,14 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "base/check.h"
 #include "base/log.h"
 #include "base/socket_paths.h"
 #include "base/version.h"
 #include "daemon/config/config.h"
 #include "daemon/peer/tls_credentials.h"
+#include "daemon/random.h"
 #include "daemon/transport/service_manager.h"
 #include "daemon/transport/snapshot_convert.h"
 
@@ -52,22 +53,6 @@ sigset_t HandledSignals() {
   sigemptyset(&signals);
   for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1}) sigaddset(&signals, signal);
   return signals;
-}
-
-void FillRandom(void* bytes, size_t size) {
-  // Up to 256 bytes come whole, or not at all before the kernel has gathered entropy.
-  TUTTI_CHECK(size <= 256);
-  ssize_t filled = 0;
-  do {
-    filled = getrandom(bytes, size, 0);
-  } while (filled < 0 && errno == EINTR);
-  TUTTI_CHECK(filled == static_cast<ssize_t>(size));
-}
-
-std::string RandomBytes(size_t size) {
-  std::string bytes(size, '\0');
-  FillRandom(bytes.data(), bytes.size());
-  return bytes;
 }
 
 std::string HostName() {
@@ -282,7 +267,7 @@ absl::Status Daemon::StartServing() {
             Quoted(config_.join()), !config_.insecure_peers());
   }
   LogInfo("tuttid.ready socket_dir={} pid={} version={} backends={}", path, getpid(), kVersion,
-          local_.name());
+          absl::StrJoin(Facts().backends, ","));
   NotifyServiceManager(ServiceManagerSocket(), "READY=1");
   return absl::OkStatus();
 }

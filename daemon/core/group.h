@@ -98,7 +98,10 @@ class Group : public std::enable_shared_from_this<Group> {
   };
   GroupLabel label() const { return {identity_.name, identity_.epoch}; }
   template <typename Visit>
-  void ForEachSequence(Visit visit);
+  void ForEachSequence(Visit visit) {
+    visit(&collectives_);
+    for (auto& [pair, sequence] : transfers_) visit(&sequence);
+  }
 
   OpSequence* SequenceOf(Rank rank, const WorkRequest& request);
   void CompleteIfSmall(const Session& session, Operation* operation);
@@ -195,10 +198,4 @@ class Group : public std::enable_shared_from_this<Group> {
   bool changed_ = true;
   std::shared_ptr<const GroupSnapshot> shown_;
 };
-template <typename Visit>
-void Group::ForEachSequence(Visit visit) {
-  visit(&collectives_);
-  for (auto& [pair, sequence] : transfers_) visit(&sequence);
-}
-
 }  // namespace tutti

@@ -10,7 +10,6 @@ import sys
 import tempfile
 import textwrap
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ import ray
 from conftest import HOOK, start_ray
 from ranks import Rank, all_of, error_of, start_all
 from ray.cluster_utils import Cluster
-from ray.experimental import internal_kv
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import tutti
@@ -71,12 +69,6 @@ def only_daemon() -> psutil.Process:
 def init(actor: Any, rank: int, size: int, name: str, timeout: float | None = None) -> None:
     del actor
     col.init_collective_group(size, rank, group_name=name, timeout=timeout)
-
-
-def init_late(actor: Any, rank: int, size: int, name: str) -> None:
-    """When the others have waited for some seconds."""
-    threading.Event().wait(4)
-    init(actor, rank, size, name)
 
 
 def add_up(actor: Any, rank: int, size: int, name: str) -> float:
@@ -262,47 +254,6 @@ def test_two_raylets_have_two_daemons(two_nodes: Cluster) -> None:
     two_nodes.remove_node(added)
     gone, alive = psutil.wait_procs(before, timeout=20)
     assert (len(gone), len(alive)) == (1, 2)
-
-
-@pytest.mark.usefixtures("two_nodes")
-def test_a_group_over_two_nodes_is_refused_clearly() -> None:
-    """Until groups can span nodes. Nobody waits for the end of a timeout."""
-    actors = [
-        Rank.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], False))
-        .remote()
-        for node in ray.nodes()
-    ]
-    with pytest.raises(tutti.InvalidError, match="different Ray nodes"):
-        tutti.ray.create_group(actors)
-    for ref in start_all(actors, init, "wide"):
-        error = error_of(ref)
-        assert isinstance(error, tutti.InvalidError), error
-        assert "within one node" in str(error)
-    # Who has understood is not told so again, nor is it of any matter that somebody has waited
-    # elsewhere and died.
-    there = NodeAffinitySchedulingStrategy(ray.nodes()[1]["NodeID"], False)
-    dead = Rank.options(scheduling_strategy=there).remote()
-    ray.wait([dead.call.remote(init, 1, 2, "wide")], timeout=4)
-    ray.kill(dead)
-    here = NodeAffinitySchedulingStrategy(ray.nodes()[0]["NodeID"], False)
-    refs = [actors[0].call.remote(init, 0, 2, "wide")]
-    refs += [Rank.options(scheduling_strategy=here).remote().call.remote(init_late, 1, 2, "wide")]
-    ray.get(refs)
-    # The one who has died could not take away what it wrote.
-    assert len(await_keys(1)) == 1
-
-
-def await_keys(count: int) -> list[bytes]:
-    deadline = time.monotonic() + DEADLINE_S
-    while True:
-        keys = [
-            key
-            for prefix in (b"tutti:join:", b"tutti:refused:")
-            for key in internal_kv._internal_kv_list(prefix)
-        ]
-        if len(keys) == count or time.monotonic() > deadline:
-            return keys
-        threading.Event().wait(0.5)
 
 
 def test_a_driver_that_comes_again_as_another_job(two_nodes: Cluster) -> None:

@@ -29,7 +29,6 @@ class Joining:
         self._call = call
         self._lock = threading.RLock()  # a signal handler may cancel
         self._cancelled = False
-        self._failure: CollectiveError | None = None
         # The group once it is ready; read without the lock.
         self.group: Group | None = None
 
@@ -94,17 +93,7 @@ class Joining:
         """Calls it, on a thread of gRPC's, once the group is ready or cannot be."""
         self._call.add_done_callback(lambda _: callback())
 
-    def fail(self, error: CollectiveError) -> None:
-        """As `cancel`, unless the group is ready; who waits gets `error`."""
-        with self._lock:
-            if self.group is not None or self._cancelled:
-                return
-            self._failure = error
-        self.cancel()
-
     def _raise_cancelled(self) -> NoReturn:
-        if self._failure is not None:
-            _exit.raise_copy(self._failure)
         if self._client.lost is not None:
             _exit.raise_copy(self._client.lost)
         raise GroupClosedError(

@@ -70,11 +70,11 @@ def task() -> str | None:
 
 
 def watch(joining: Joining) -> None:
-    """Lets the join fail early if Ray knows that it cannot succeed."""
-    if _is_in_ray() and joining.world_size > 1:
-        from tutti.ray import _placement
+    """Sees to it that a join that waits for long does not wait for a daemon that has died."""
+    if joining.world_size > 1 and not os.environ.get("TUTTI_SOCKET_DIR") and _is_in_ray():
+        from tutti.ray import _daemon
 
-        _placement.watch(joining)
+        _daemon.watch(joining)
 
 
 def declares(group_name: str) -> bool:

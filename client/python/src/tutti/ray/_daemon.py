@@ -15,13 +15,15 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tutti import _wire
+from tutti._joining import Joining
 from tutti.errors import NodeLostError
+from tutti.ray import _authority, _seed
 from tutti.ray._node import Node, raylet_pid, this_node
 
 _LAUNCH = Path(__file__).with_name("_launch.py")
@@ -31,6 +33,8 @@ _READY_TIMEOUT_S = 30.0
 _TURN_TIMEOUT_S = 45.0
 _LOOK_EVERY_S = 0.02
 _LOG_TAIL_BYTES = 2000
+# Who sets one of these decides how daemons find each other, and whom they trust.
+_PEER_SETTINGS = ("peer_address", "join", "etcd", "peer_tls_dir", "insecure_peers")
 
 
 def find_program() -> str:
@@ -50,6 +54,19 @@ def find_program() -> str:
     )
 
 
+def find_tool() -> str:
+    """The path of `tutti`: $TUTTI_CLI, else beside tuttid, else on $PATH. Raises NodeLostError."""
+    named = os.environ.get("TUTTI_CLI") or None
+    beside = os.path.join(os.path.dirname(find_program()), "tutti")
+    found = named if named is not None else shutil.which(beside) or shutil.which("tutti")
+    if found is not None and os.access(found, os.X_OK):
+        return os.path.abspath(found)
+    raise NodeLostError(
+        f"there is no program tutti on this Ray node (not {named or beside}): install it beside "
+        "tuttid on every node, it makes the daemons' certificates"
+    )
+
+
 def start(settings: Mapping[str, str] | None = None) -> bool:
     """Starts the daemon of this node, and returns when it is ready: True, or False if one was
     already there. Whoever comes meanwhile waits. In a driver a task of the node does it.
@@ -58,16 +75,33 @@ def start(settings: Mapping[str, str] | None = None) -> bool:
     """
     node, pid = this_node(), raylet_pid()
     if pid is None:
-        here = NodeAffinitySchedulingStrategy(node.id, soft=False)
-        return bool(ray.get(_start_task.options(scheduling_strategy=here).remote(settings)))
+        return bool(ray.get(_start_on(node.id, settings)))
     with _turn(node):
-        if answers(node.socket_dir):
-            return False
-        _start(node, pid, settings or {})
-        return True
+        there = answers(node.socket_dir)
+        if not there:
+            _start(node, pid, settings or {})
+        _seed.publish(node, find_tool)
+        return not there
 
 
-_start_task = ray.remote(num_cpus=0)(start)
+def _start_on(node_id: str, settings: Mapping[str, str] | None = None) -> Any:
+    """The same on another node: the reference of its result. Nothing where daemons are started by
+    hand.
+    """
+    there = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    return _start_unless_named.options(scheduling_strategy=there).remote(settings)
+
+
+def _start_here(settings: Mapping[str, str] | None) -> bool:
+    return not os.environ.get("TUTTI_SOCKET_DIR") and start(settings)
+
+
+_start_unless_named = ray.remote(num_cpus=0)(_start_here)
+
+
+def watch(joining: Joining) -> None:
+    """See _seed.watch."""
+    _seed.watch(joining, _start_on)
 
 
 def answers(socket_dir: Path) -> bool:
@@ -106,6 +140,7 @@ def _try_lock(lock: TextIO) -> bool:
 
 def _start(node: Node, pid: int, settings: Mapping[str, str]) -> None:
     program = find_program()
+    settings = {**_peer_settings(node, settings), **settings}
     flags = [f"--{name}={value}" for name, value in settings.items()]
     command = [program, f"--socket_dir={node.socket_dir}", f"--end_with_process={pid}", *flags]
     with _notified(node.socket_dir / "ready") as ready:
@@ -117,6 +152,14 @@ def _start(node: Node, pid: int, settings: Mapping[str, str]) -> None:
         if launched.returncode != 0:
             raise NodeLostError(f"cannot start {program}: {launched.stderr.strip()}")
         _await_ready(ready, int(launched.stdout), node)
+
+
+def _peer_settings(node: Node, given: Mapping[str, str]) -> dict[str, str]:
+    """How the daemon finds the others of the cluster, and is known to them."""
+    if any(name in given for name in _PEER_SETTINGS):
+        return {}
+    role = _seed.role(node.id, lambda other: _start_on(other, given))
+    return {**role, "peer_tls_dir": os.fspath(_authority.certificates(node, find_tool()))}
 
 
 @contextlib.contextmanager

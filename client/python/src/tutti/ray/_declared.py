@@ -21,7 +21,7 @@ from tutti.errors import Cause, CollectiveError, DeadlineError, InvalidError, Ra
 from tutti.ops import to_milliseconds, to_name
 from tutti.ray import _member
 from tutti.ray._buffers import id_of, is_list
-from tutti.ray._errors import original, several_nodes
+from tutti.ray._errors import original
 
 # Joins end by themselves, at the daemon's deadline; this is how much later a driver learns of it.
 _GRACE_S = 15.0
@@ -220,10 +220,6 @@ def actor_of(ref: Any) -> str:
 
 def _check_places(places: Sequence[_member.Place], group: str) -> None:
     """Raises InvalidError if actors would wait for each other in vain."""
-    if len({place.daemon for place in places}) > 1:
-        where = ", ".join(f"rank {n} on {place.node_id[:16]}" for n, place in enumerate(places))
-        what = f"the actors of group {group!r} are on different Ray nodes ({where})"
-        raise several_nodes(what, group)
     asynchronous = [rank for rank, place in enumerate(places) if place.asynchronous]
     if asynchronous:
         raise InvalidError(

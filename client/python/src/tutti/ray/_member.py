@@ -262,12 +262,10 @@ _members: dict[str, Member] = {}
 
 
 class Place(NamedTuple):
-    """Where an actor is: only those of one daemon and one namespace meet. And whether it is
-    asynchronous: Ray starts the tasks of such an actor in any order.
+    """Where an actor is: only those of one namespace meet. And whether it is asynchronous: Ray
+    starts the tasks of such an actor in any order.
     """
 
-    node_id: str
-    daemon: str
     namespace: str
     asynchronous: bool
 
@@ -278,7 +276,7 @@ def locate(actor: Any) -> Place:
     client = _default.default_client()
     worker = ray._private.worker.global_worker.core_worker
     asynchronous = worker.current_actor_is_asyncio()
-    return Place(_node.this_node().id, client.daemon, client.namespace, asynchronous)
+    return Place(client.namespace, asynchronous)
 
 
 class Seat(NamedTuple):
