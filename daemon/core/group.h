@@ -70,8 +70,7 @@ class Group : public std::enable_shared_from_this<Group> {
   void AgreeSettled(const Settled& settled);
   void SendOffered(SendReady send);
   void SendAnswered(const SendTaken& taken);
-  // The last collective that is known to be complete on all nodes: nobody agrees on the next one
-  // before that.
+  // The last collective known to be complete on all nodes: nobody agrees on the next before that.
   uint64_t CompletedEverywhere() const { return completed_ == 0 ? 0 : completed_ - 1; }
 
   // Logs operations that have been waiting for longer than the stall warning, and who is missing.
