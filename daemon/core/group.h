@@ -188,8 +188,7 @@ class Group : public std::enable_shared_from_this<Group> {
   enum class Closing : uint8_t { kNo, kRunning, kDone } closing_ = Closing::kNo;
   // Agrees that have been settled before they ended here.
   std::map<uint64_t, bool> settled_;
-  uint64_t ops_done_ = 0;
-  uint64_t ops_failed_ = 0;
+  uint64_t ops_done_ = 0, ops_failed_ = 0;
   uint64_t bytes_done_ = 0;
   Rates window_;
   double ops_per_second_ = 0;
