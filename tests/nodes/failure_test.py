@@ -20,11 +20,6 @@ QUICK = ("--peer_keepalive_ms=500ms", "--peer_timeout_ms=1s")
 NOTICED_WITHIN_S = 6.0
 
 
-def make_tensors(ranks: Sequence[Rank]) -> None:
-    must_all(ranks, "make x float32 1000")
-    must_all(ranks, "fill x {rank}")
-
-
 def one_verdict(verdicts: Sequence[Verdict]) -> Verdict:
     """All ranks have been told the same."""
     assert len(set(verdicts)) == 1, verdicts
@@ -138,6 +133,22 @@ def test_a_deadline_names_who_is_missing_on_other_nodes(new_nodes: Callable[...,
     assert verdict.cause == "DEADLINE"
     assert verdict.missing == (2, 3)
     assert f"pid {ranks[3].pid}" in verdict.message
+
+
+def test_a_slow_link_is_not_a_lost_one(new_nodes: Callable[..., Nodes]) -> None:
+    """It is full for much longer than it takes to notice that a node is silent."""
+    nodes = new_nodes(2, *QUICK)
+    for host in (nodes.hosts[0], nodes.hosts[1]):
+        host.limit(20)
+    ranks = nodes.new_ranks([0, 1, 1])
+    join_all(ranks, GROUP)
+    must_all(ranks, "tensor x float32 2000000")
+    must_all(ranks, "fill x {rank}")
+    began = time.monotonic()
+    assert all(verdict.ok for verdict in run_all(ranks, f"allreduce {GROUP} x sum"))
+    # 8 MB out and 8 MB in, at 2.5 MB/s.
+    assert time.monotonic() - began > 3.0
+    assert all(reply["equal"] for reply in must_all(ranks, "check x 3"))
 
 
 def test_the_seed_may_be_restarted(new_nodes: Callable[..., Nodes]) -> None:
