@@ -1,6 +1,7 @@
 #include "backends/gloo/gloo_loop.h"
 
 #include <gloo/transport/tcp/device.h>
+#include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -51,6 +52,8 @@ void GlooLoop::Cancel(Task* task) {
 }
 
 void GlooLoop::handleEvents(int) {
+  // Gloo has made its thread on one of ours, and it has that one's name.
+  if (!std::exchange(named_, true)) pthread_setname_np(pthread_self(), "gloo");
   uint64_t count = 0;
   // Nothing is there if what was posted has been cancelled, or has run, in the meantime.
   if (read(event_.get(), &count, sizeof(count)) != sizeof(count)) TUTTI_CHECK(errno == EAGAIN);

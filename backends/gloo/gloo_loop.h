@@ -58,6 +58,7 @@ class GlooLoop final : private gloo::transport::tcp::Handler {
   const std::shared_ptr<gloo::transport::Device> device_;
   gloo::transport::tcp::Device* const tcp_;
   const UniqueFd event_;  // an eventfd: something has been posted
+  bool named_ = false;    // the loop's
 
   Mutex mutex_;
   CondVar ran_;

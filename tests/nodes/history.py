@@ -1,5 +1,5 @@
-"""What ranks of one group have been told, over several nodes and faults, and whether that keeps what
-design.md promises (Deadlines, failures, verdicts):
+"""What ranks of one group have been told, over several nodes and faults, and whether that keeps
+what design.md promises (Deadlines, failures, verdicts):
 
 (a) on one node all ranks get one verdict per work;
 (b) all ranks that can reach the coordinator get the same failure, and nothing has failed that it

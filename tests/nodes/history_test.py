@@ -127,8 +127,8 @@ _LOST = "node b with rank 1 was lost: silent; join the group again to go on"
 _REACH = "node a with rank 0 can't be reached: silent; join the group again to go on"
 
 
-def _told(rank: int, node: int, message: str = "", place: int = 3, cause: str = "NODE_LOST") -> Told:
-    return Told(1, place, rank, node, not message, cause if message else "", message)
+def _told(rank: int, node: int, message: str = "", cause: str = "NODE_LOST") -> Told:
+    return Told(1, 3, rank, node, not message, cause if message else "", message)
 
 
 @pytest.mark.parametrize(
