@@ -45,8 +45,11 @@ class Host:
         port = f"port{index}"
         _ip("netns", "add", self.name)
         _ip("-n", self.name, "link", "set", "lo", "up")
-        _ip("link", "add", "eth0", "netns", self.name, "type", "veth", "peer", "name", port)
-        _ip("link", "set", port, "netns", switch)
+        # Both ends in their namespaces at once: others may make hosts at the same time.
+        _ip(
+            *("link", "add", "eth0", "netns", self.name, "type", "veth"),
+            *("peer", "name", port, "netns", switch),
+        )
         _ip("-n", switch, "link", "set", port, "master", "br0", "up")
         _ip("-n", self.name, "addr", "add", f"{self.address}/24", "dev", "eth0")
         _ip("-n", self.name, "link", "set", "eth0", "up")
