@@ -106,10 +106,13 @@ def again(actor: Any, rank: int, size: int, name: str) -> None:
 
 
 def seed_daemon() -> psutil.Process:
+    """Of this cluster."""
+    session = ray.get_runtime_context().get_session_name()
     (found,) = [
         process
         for process in psutil.process_iter(["name", "cmdline"])
         if process.info["name"] == "tuttid"
+        and any(session in word for word in process.info["cmdline"])
         and any(word.startswith("--peer_address=") for word in process.info["cmdline"])
     ]
     return found
