@@ -53,7 +53,7 @@ int Print(const std::string& text) {
 int Serve(const tutti::v1::DaemonConfig& config) {
   tutti::SetUpLog(config.log_level());
   tutti::SetUpGrpcLog();
-  tutti::KeepGrpcInitialized();
+  tutti::KeepGrpcInitialized();  // before credentials are made, which is before any server
   tutti::RaiseFileLimit();
   auto directory = tutti::SocketDirectory::Open(config.socket_dir());
   if (!directory.ok()) return Fail(kWrongUsage, directory.status());
