@@ -106,7 +106,13 @@ class Hosts:
         _ip("netns", "add", self._switch)
         _ip("-n", self._switch, "link", "add", "br0", "type", "bridge")
         _ip("-n", self._switch, "link", "set", "br0", "up")
-        self._hosts = [Host(prefix, index, congestion_control) for index in range(count)]
+        self._hosts: list[Host] = []
+        try:
+            for index in range(count):
+                self._hosts.append(Host(prefix, index, congestion_control))
+        except BaseException:
+            self._close()
+            raise
 
     def __getitem__(self, index: int) -> Host:
         return self._hosts[index]
@@ -123,6 +129,9 @@ class Hosts:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._close()
+
+    def _close(self) -> None:
         for host in self._hosts:
             host.close()
         _ip("netns", "del", self._switch)
