@@ -1,5 +1,7 @@
 #include "backends/gloo/gloo_backend.h"
 
+#include <sys/resource.h>
+
 #include <catch2/catch.hpp>
 #include <csignal>
 #include <list>
@@ -116,6 +118,23 @@ TEST_CASE("Groups that cannot be connected are refused") {
   spec = SpecOf({{0}, {1}}, 0);
   spec.meet = nullptr;
   CHECK(absl::IsInvalidArgument(refusal(spec)));
+}
+
+TEST_CASE("As many nodes as there may be") {
+  // All are here, with a connection for each two of them, which has two ends.
+  rlimit files{};
+  REQUIRE(getrlimit(RLIMIT_NOFILE, &files) == 0);
+  files.rlim_cur = files.rlim_max;
+  REQUIRE(setrlimit(RLIMIT_NOFILE, &files) == 0);
+  GlooBackend backend("127.0.0.1");
+  const auto nodes = static_cast<uint32_t>(backend.nodes_max());
+  const auto cluster = Connect(&backend, Consecutive(std::vector<size_t>(nodes, 1)));
+  const int64_t sum = nodes * (nodes + 1) / 2;
+  for (const size_t count : {10, 200'000}) {
+    Tensors tensors(nodes, count);
+    REQUIRE(cluster->Run(tensors.collective).ok());
+    CHECK(tensors.All(sum));
+  }
 }
 
 TEST_CASE("An address that is none of this machine is refused") {
