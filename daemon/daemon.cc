@@ -115,6 +115,7 @@ Daemon::Daemon(const v1::DaemonConfig& config, SocketDirectory directory,
       gloo_(""),
       workers_("worker", config.worker_threads()),
       mapper_("mapper", 1),
+      reaper_("reaper", 1),
       local_(&workers_, config.worker_threads()),
       core_(ToLimits(config), CoreDependencies()),
       tokens_(&FillRandom),
@@ -169,6 +170,7 @@ Dependencies Daemon::CoreDependencies() {
   dependencies.make_runner = [](const std::string& name) {
     return std::make_unique<WorkerPool>(name, 1);
   };
+  dependencies.reaper = &reaper_;
   dependencies.network = peers_.network.get();
   const bool may_have_been_seed = config_.join().empty() && directory_.used_before();
   if (may_have_been_seed) dependencies.seed_opens_after = kSeedOpensAfter;

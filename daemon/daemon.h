@@ -97,6 +97,7 @@ class Daemon {
   WorkerPool workers_;
   // One thread: mapping is bound by the memory, and the kernel's lock.
   WorkerPool mapper_;
+  WorkerPool reaper_;  // of groups over several nodes
   LocalBackend local_;
   Core core_;
   TokenTable tokens_;

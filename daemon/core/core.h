@@ -47,6 +47,9 @@ struct Dependencies {
   // Makes a runner of one thread, for what blocks: a few for each group over several nodes. Their
   // destruction waits for the thread. May be empty where there is no network.
   std::function<std::unique_ptr<TaskRunner>(const std::string& name)> make_runner;
+  // Where those are destroyed: a group that no longer forms may have to wait for its connections.
+  // Of its own, since nothing else may wait for that. Null where there is no network.
+  TaskRunner* reaper = nullptr;
   // Null: a node of its own.
   PeerNetwork* network = nullptr;
   // If this daemon introduces nodes to each other, and may have done so before it was restarted:

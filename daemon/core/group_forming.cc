@@ -72,7 +72,7 @@ void GroupRegistry::Connect(Forming* forming) {
   for (const RosterNode& node : roster.nodes) spec.nodes.push_back(RanksOf(node));
   spec.host = HostOf(roster.nodes[forming->node].node.address);
   forming->leg = std::make_unique<Leg>(Leg::Services{.loop = dependencies_->loop,
-                                                     .reaper = dependencies_->mapper,
+                                                     .reaper = dependencies_->reaper,
                                                      .make_runner = dependencies_->make_runner});
   // The leg is gone before this is.
   forming->leg->Connect(

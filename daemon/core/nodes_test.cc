@@ -335,5 +335,21 @@ TEST_CASE("backends that serve one node say so to all joiners") {
              Contains("its ranks are on 2 nodes, and backend \"fake\" serves 1 at most"));
 }
 
+TEST_CASE("arenas are mapped while a group that nobody waits for still connects") {
+  TestNodes world(2);
+  world[0]->mesh.Hold(true);
+  TestClient first(world[0], 100);
+  TestClient second(world[1], 101);
+  first.Join("dp", 0, 2);
+  second.Join("dp", 1, 2);
+  REQUIRE(world.Until([&] { return world[0]->mesh.holds_somebody(); }));
+  first.Die();
+  world.Advance(absl::Seconds(1));
+  // Made with an arena, for which it waits.
+  TestClient other(world[0], 102);
+  CHECK(other.Tensor(0) != nullptr);
+  CHECK(world[0]->mesh.holds_somebody());
+}
+
 }  // namespace
 }  // namespace tutti

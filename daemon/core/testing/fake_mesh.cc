@@ -151,8 +151,25 @@ std::shared_ptr<FakeMesh::Epoch> FakeMesh::EpochOf(const std::string& epoch_id, 
 absl::StatusOr<std::unique_ptr<Communicator>> FakeMeshBackend::Connect(const GroupSpec& spec) {
   const auto met = spec.meet("here");
   if (!met.ok()) return met.status();
+  {
+    MutexLock lock(&mutex_);
+    ++held_;
+    while (hold_) changed_.Wait(&mutex_);
+    --held_;
+  }
   return std::make_unique<FakeMeshCommunicator>(mesh_->EpochOf(spec.epoch_id, spec.nodes.size()),
                                                 spec);
+}
+
+void FakeMeshBackend::Hold(bool hold) {
+  MutexLock lock(&mutex_);
+  hold_ = hold;
+  changed_.SignalAll();
+}
+
+bool FakeMeshBackend::holds_somebody() const {
+  MutexLock lock(&mutex_);
+  return hold_ && held_ > 0;
 }
 
 }  // namespace tutti

@@ -53,8 +53,16 @@ class FakeMeshBackend final : public Backend {
   absl::StatusOr<std::unique_ptr<Communicator>> Connect(const GroupSpec& spec) override;
   size_t nodes_max() const override { return 4; }
 
+  // While held, nodes that have met do not connect.
+  void Hold(bool hold) ABSL_LOCKS_EXCLUDED(mutex_);
+  bool holds_somebody() const ABSL_LOCKS_EXCLUDED(mutex_);
+
  private:
   FakeMesh* const mesh_;
+  mutable Mutex mutex_;
+  CondVar changed_;
+  bool hold_ ABSL_GUARDED_BY(mutex_) = false;
+  int held_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace tutti

@@ -50,26 +50,32 @@ TestNodeCore::TestNodeCore(TestNodes* nodes, size_t its_place, Limits limits)
                   .backends = {&local, &mesh},
                   .make_runner =
                       [](const std::string& name) { return std::make_unique<WorkerPool>(name, 1); },
+                  .reaper = &reaper,
                   .network = all->network.Start(place)});
   all->network.Listen(place, core->peers());
 }
 
 TestNodeCore::~TestNodeCore() {
   // What its threads and the loop still hold refers to it.
+  mesh.Hold(false);
   Drain();
   core.reset();
   Drain();
+  DrainOne(&reaper);
   Drain();
 }
 
 void TestNodeCore::Drain() {
-  for (WorkerPool* const pool : {&workers, &mapper}) {
-    bool drained = false;
-    pool->Post([this, &drained] { all->loop.Post([&drained] { drained = true; }); });
-    while (!drained) {
-      all->loop.RunUntilIdle();
-      sched_yield();
-    }
+  DrainOne(&workers);
+  DrainOne(&mapper);
+}
+
+void TestNodeCore::DrainOne(WorkerPool* pool) {
+  bool drained = false;
+  pool->Post([this, &drained] { all->loop.Post([&drained] { drained = true; }); });
+  while (!drained) {
+    all->loop.RunUntilIdle();
+    sched_yield();
   }
 }
 

@@ -46,6 +46,7 @@ struct TestNodeCore final : CoreHost {
   void SettleLoop() override { Settle(); }
   // Runs what its threads have been given, and what they post.
   void Drain();
+  void DrainOne(WorkerPool* pool);
 
   TestNodes* const all;
   const size_t place;
@@ -55,6 +56,7 @@ struct TestNodeCore final : CoreHost {
   FakeMeshBackend mesh;
   WorkerPool workers{"worker", 1};
   WorkerPool mapper{"mapper", 1};
+  WorkerPool reaper{"reaper", 1};
 };
 
 struct TestNodes {
