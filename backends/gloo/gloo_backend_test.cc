@@ -353,6 +353,26 @@ TEST_CASE("Abort just ahead of the agreement is not lost") {
   CHECK(tensors.Untouched());
 }
 
+TEST_CASE("Abort at any moment of many messages ends all nodes") {
+  GlooBackend backend("127.0.0.1", {.step_bytes = size_t{48} << 10});
+  for (int round = 0; round < 60; ++round) {
+    const auto cluster = Connect(&backend, Consecutive({1, 1, 1}));
+    Tensors tensors(3, 500'000);
+    std::vector<SameWords> words(3, SameWords("a"));
+    std::list<Thread> threads;
+    for (size_t node = 0; node < 3; ++node) {
+      threads.emplace_back("node", [&, node] {
+        // Until it can't any more.
+        while (cluster->at(node).Run(cluster->PartOf(tensors.collective, node, &words[node])).ok())
+          ;
+      });
+    }
+    for (int i = 0; i < 100 * round; ++i) std::this_thread::yield();
+    cluster->at(round % 3).Abort();
+    threads.clear();
+  }
+}
+
 TEST_CASE("A node that is gone is noticed by those who use it") {
   GlooBackend backend("127.0.0.1");
   const auto cluster = Connect(&backend, Consecutive({1, 1, 1}));

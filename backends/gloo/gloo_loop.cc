@@ -59,10 +59,11 @@ void GlooLoop::handleEvents(int) {
   if (read(event_.get(), &count, sizeof(count)) != sizeof(count)) TUTTI_CHECK(errno == EAGAIN);
   MutexLock lock(&mutex_);
   while (!posted_.empty()) {
-    running_ = posted_.front();
+    Task* const task = posted_.front();
     posted_.pop_front();
+    running_ = task;
     mutex_.Unlock();
-    running_->Run();
+    task->Run();
     mutex_.Lock();
     running_ = nullptr;
     ran_.SignalAll();

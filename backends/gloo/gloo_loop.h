@@ -33,7 +33,7 @@ class GlooLoop final : private gloo::transport::tcp::Handler {
   class Task {
    public:
     virtual ~Task() = default;
-    // On the loop's thread, once.
+    // On the loop's thread, once. Never waits: all connections of all groups do.
     virtual void Run() = 0;
   };
 

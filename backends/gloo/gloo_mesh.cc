@@ -99,6 +99,7 @@ class GlooMesh::GlooMessage final : public Mesh::Message, private GlooLoop::Task
       if (WaitFor(kForever)) return absl::OkStatus();
       // Woken up. What had arrived before the connection broke counts. If it had not, this wait
       // ends all other connections too, as would whoever is told of the failure.
+      const MutexLock closing(&mesh_.closing_);
       if (mesh_.Condemn(peer_) && WaitFor(milliseconds(1))) return absl::OkStatus();
     } catch (const std::exception& error) {
       mesh_.Lose(peer_, error.what());
@@ -119,7 +120,12 @@ class GlooMesh::GlooMessage final : public Mesh::Message, private GlooLoop::Task
 
  private:
   void Run() override {
-    if (mesh_.aborted()) return;
+    if (!mesh_.closing_.TryLock()) return mesh_.Lose(peer_, "its connection is being closed");
+    if (!mesh_.aborted()) PostNow();
+    mesh_.closing_.Unlock();
+  }
+
+  void PostNow() {
     try {
       if (sends_) {
         buffer_->send(static_cast<int>(peer_), tag_);
@@ -266,6 +272,7 @@ void GlooMesh::Watch() {
       if (ending_ && !aborted_) return;
       if (!aborted_) continue;
     }
+    const MutexLock closing(&closing_);
     context_->closeConnections();
     return;
   }

@@ -91,6 +91,10 @@ class GlooMesh final : public Mesh {
   const size_t node_;
   const std::shared_ptr<gloo::Context> context_;
 
+  // Gloo closes a connection with its lock held, and waits for its loop meanwhile. So the loop must
+  // not wait for that lock: who closes holds this, and the loop posts nothing then.
+  Mutex closing_;
+
   Mutex mutex_;
   bool aborted_ ABSL_GUARDED_BY(mutex_) = false;
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;

@@ -120,7 +120,8 @@ TEST_CASE("a set is replaced as a whole; the one before stays until the next; al
     CHECK(std::filesystem::status(directory + "/4/node.key").permissions() ==
           (perms::owner_read | perms::owner_write));
     // What a daemon that was killed has left is no obstacle.
-    (void)staging->release();
+    static const Staging* const killed = staging->release();
+    REQUIRE(killed != nullptr);
   }
   CHECK(Staging::Create(directory).ok());
   CHECK_FALSE(std::filesystem::exists(directory));
