@@ -5,7 +5,7 @@
 
 #include "backends/conformance.h"
 #include "backends/local/local_backend.h"
-#include "base/failpoint.h"
+#include "backends/testing/find_defect.h"
 #include "base/worker_pool.h"
 
 namespace tutti {
@@ -13,7 +13,8 @@ namespace {
 
 using conformance::Case;
 using conformance::Check;
-using conformance::Layout;
+using conformance::FindDefect;
+using conformance::Of;
 using conformance::Placement;
 
 constexpr size_t kThreads = 2;
@@ -45,19 +46,6 @@ TEST_CASE("So it does with the kernels of older processors") {
   }
 }
 
-// What the suite says of `test` while the local backend has the defect, from its `from_hit`-th
-// chance on.
-std::string FindDefect(const char* defect, const Case& test, uint32_t from_hit = 1) {
-  WorkerPool pool("test", kThreads);
-  LocalBackend backend(&pool, kThreads);
-  REQUIRE(Check(&backend, test, {.seed = 1}) == "");
-  SetFailpoint(defect, FailpointAction::kMutate, from_hit);
-  std::string finding = Check(&backend, test, {.seed = 1});
-  SetFailpoint(defect, FailpointAction::kOff, 0);
-  CHECK(Check(&backend, test, {.seed = 1}) == "");
-  return finding.substr(std::min(finding.size(), finding.find("seed 1: ")));
-}
-
 TEST_CASE("The suite finds planted defects") {
   if (!kFailpointsBuiltIn) return;
   const Case allreduce{.kind = CollectiveKind::kAllreduce,
@@ -65,32 +53,29 @@ TEST_CASE("The suite finds planted defects") {
                        .op = ReduceOp::kSum,
                        .count = 1023,
                        .world_size = 4};
+  WorkerPool pool("test", kThreads);
+  LocalBackend backend(&pool, kThreads);
+  const auto find = [&](const char* defect, const Case& test, uint32_t from_hit = 1) {
+    return FindDefect(&backend, defect, test, from_hit);
+  };
   const auto other = [&](CollectiveKind kind, Placement placement) {
-    Case test = allreduce;
-    test.kind = kind;
-    if (!Reduces(kind)) test.op = ReduceOp::kNone;
-    test.placement = placement;
-    return test;
+    return Of(kind, placement, allreduce);
   };
   // Right in the first run, wrong in the second: an oracle that allows for rounding would pass it.
-  CHECK(FindDefect("local.wrong_order", allreduce, 2) ==
-        "seed 1: rank 0: two runs gave different bits");
-  CHECK(
-      FindDefect("local.wrong_order", other(CollectiveKind::kReduceScatter, Placement::kOutOfPlace))
-          .find("should be") != std::string::npos);
-  CHECK(
-      FindDefect("local.skip_output", other(CollectiveKind::kAllgather, Placement::kOutOfPlace)) ==
-      "seed 1: rank 3, output 0: other bits than a rank before it");
-  CHECK(FindDefect("local.skip_output", other(CollectiveKind::kScatter, Placement::kInPlace)) ==
+  CHECK(find("local.wrong_order", allreduce, 2) == "seed 1: rank 0: two runs gave different bits");
+  CHECK(find("local.wrong_order", other(CollectiveKind::kReduceScatter, Placement::kOutOfPlace))
+            .find("should be") != std::string::npos);
+  CHECK(find("local.skip_output", other(CollectiveKind::kAllgather, Placement::kOutOfPlace)) ==
+        "seed 1: rank 3, output 0: other bits than a rank before it");
+  CHECK(find("local.skip_output", other(CollectiveKind::kScatter, Placement::kInPlace)) ==
         "seed 1: rank 1, output 0: not what rank 0 had");
-  CHECK(FindDefect("local.lose_exchange", other(CollectiveKind::kAllToAll, Placement::kInPlace)) ==
+  CHECK(find("local.lose_exchange", other(CollectiveKind::kAllToAll, Placement::kInPlace)) ==
         "seed 1: rank 0, output 1: not what rank 1 had");
-  CHECK(FindDefect("local.write_too_much", other(CollectiveKind::kSend, Placement::kOutOfPlace)) ==
+  CHECK(find("local.write_too_much", other(CollectiveKind::kSend, Placement::kOutOfPlace)) ==
         "seed 1: rank 1: bytes outside the buffer were written");
   Case large = other(CollectiveKind::kBroadcast, Placement::kOutOfPlace);
   large.count = 1'000'003;
-  CHECK(FindDefect("local.skip_last_chunk", large).find("not what rank 0 had") !=
-        std::string::npos);
+  CHECK(find("local.skip_last_chunk", large).find("not what rank 0 had") != std::string::npos);
 }
 
 }  // namespace

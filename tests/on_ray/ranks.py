@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 DEADLINE_S = 90.0
 
@@ -29,6 +30,23 @@ class Rank:
     def pid(self) -> int:
         """Its process."""
         return os.getpid()
+
+
+def node_ids() -> list[str]:
+    """Of the nodes that live, the head's first. (ray.nodes() has no order.)"""
+    nodes = sorted(
+        (node for node in ray.nodes() if node["Alive"]),
+        key=lambda node: "node:__internal_head__" not in node["Resources"],
+    )
+    return [node["NodeID"] for node in nodes]
+
+
+def ranks_on(nodes: list[str]) -> list[Any]:
+    """Actors: the i-th is on nodes[i]."""
+    return [
+        Rank.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote()
+        for node in nodes
+    ]
 
 
 def start_all(actors: Sequence[Any], function: Callable[..., Any], *arguments: Any) -> list[Any]:

@@ -19,7 +19,7 @@ import psutil
 import pytest
 import ray
 from conftest import HOOK, start_ray
-from ranks import Rank, all_of, error_of, start_all
+from ranks import Rank, all_of, error_of, node_ids, ranks_on, start_all
 from ray.cluster_utils import Cluster
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -238,15 +238,17 @@ def test_jobs_do_not_meet_and_leave_nothing() -> None:
     all_of([Rank.remote() for _ in range(2)], init, "same name")
 
 
-def test_two_raylets_have_two_daemons(two_nodes: Cluster) -> None:
-    """On one machine too; one that joins later has one when it is used."""
-    nodes = [node["NodeID"] for node in ray.nodes()]
-    for n, node in enumerate(nodes):
-        here = NodeAffinitySchedulingStrategy(node, soft=False)
-        actors = [Rank.options(scheduling_strategy=here).remote() for _ in range(2)]
+@pytest.mark.parametrize("head_first", [True, False])
+def test_two_raylets_have_two_daemons(two_nodes: Cluster, head_first: bool) -> None:
+    """On one machine too; one that joins later has one when it is used. The head's, which knows the
+    others, comes with the first of them.
+    """
+    nodes = node_ids() if head_first else node_ids()[::-1]
+    for node, number in zip(nodes, [1, 2] if head_first else [2, 2], strict=True):
+        actors = ranks_on([node] * 2)
         all_of(actors, init, "same name")
         assert all_of(actors, add_up, "same name") == [3.0] * 2
-        assert len(daemons()) == n + 1
+        assert len(daemons()) == number
     added = two_nodes.add_node(num_cpus=1)
     assert [status.started for status in tutti.ray.start()].count(True) == 1
     assert len(daemons()) == 3

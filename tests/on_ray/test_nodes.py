@@ -14,7 +14,7 @@ import psutil
 import pytest
 import ray
 from conftest import start_ray
-from ranks import Rank, all_of, error_of, start_all
+from ranks import Rank, all_of, error_of, node_ids, ranks_on, start_all
 from ray.cluster_utils import Cluster
 from ray.util import collective as ray_col
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -36,23 +36,6 @@ def cluster() -> Iterator[Cluster]:
     yield made
     ray.shutdown()
     made.shutdown()
-
-
-def ranks_on(nodes: list[str]) -> list[Any]:
-    """Rank i is on nodes[i]."""
-    return [
-        Rank.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote()
-        for node in nodes
-    ]
-
-
-def node_ids() -> list[str]:
-    """The head's first."""
-    nodes = sorted(
-        (node for node in ray.nodes() if node["Alive"]),
-        key=lambda node: "node:__internal_head__" not in node["Resources"],
-    )
-    return [node["NodeID"] for node in nodes]
 
 
 def init(actor: Any, rank: int, size: int, name: str) -> None:
