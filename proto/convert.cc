@@ -1,5 +1,7 @@
 #include "proto/convert.h"
 
+#include <algorithm>
+
 namespace tutti {
 namespace {
 
@@ -115,6 +117,10 @@ Failure FromProto(const v1::Failure& wire) {
   failure.missing.assign(wire.missing().begin(), wire.missing().end());
   failure.sequence = wire.sequence();
   return failure;
+}
+
+uint64_t ToMilliseconds(absl::Duration duration) {
+  return static_cast<uint64_t>(std::max<int64_t>(absl::ToInt64Milliseconds(duration), 0));
 }
 
 }  // namespace tutti

@@ -4,8 +4,10 @@
 // this compiles), so converting an enum is a range check and a cast.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 
+#include "absl/time/time.h"
 #include "base/failure.h"
 #include "base/types.h"
 #include "tutti/v1/types.pb.h"
@@ -25,6 +27,9 @@ std::optional<DataType> FromProto(v1::DataType dtype);
 std::optional<ReduceOp> FromProto(v1::ReduceOp op);
 std::optional<CollectiveKind> FromProto(v1::CollectiveKind kind);
 std::optional<Cause> FromProto(v1::Cause cause);
+
+// Whole milliseconds that have passed; 0 if it is negative.
+uint64_t ToMilliseconds(absl::Duration duration);
 
 // Total: a cause that this build does not know becomes kUnspecified, which is treated as internal.
 Failure FromProto(const v1::Failure& failure);

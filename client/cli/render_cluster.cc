@@ -190,9 +190,8 @@ std::string RenderCluster(const v1::GetClusterResponse& cluster, const Style& st
   screen = absl::StrCat(Shortened(screen, std::max<size_t>(style.width, 40)), "\n");
   if (!cluster.seed_silent().empty()) {
     const std::string warning =
-        "warning: the seed has not said who is in the cluster; these are the nodes that this "
-        "daemon "
-        "knows";
+        "warning: the seed has not said who is in the cluster; these are the nodes that "
+        "this daemon knows";
     for (const absl::string_view line :
          absl::StrSplit(Wrapped(warning, style.width, 0), '\n', absl::SkipEmpty())) {
       absl::StrAppend(&screen, Colored(std::string(line), Color::kBad, style.color), "\n");

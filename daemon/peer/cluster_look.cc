@@ -6,16 +6,14 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "daemon/peer/convert.h"
+#include "proto/convert.h"
 
 namespace tutti {
 namespace {
 
 NodeInfo Read(const v1::Node& node) {
   return {.id = node.id(), .name = node.name(), .address = node.address()};
-}
-
-uint64_t ToMs(absl::Duration duration) {
-  return static_cast<uint64_t>(std::max<int64_t>(absl::ToInt64Milliseconds(duration), 0));
 }
 
 }  // namespace
@@ -172,13 +170,11 @@ void ClusterLook::Note(Row* row, NodeReply reply) const {
 
 v1::ClusterNode ClusterLook::Show(const Row& row) const {
   v1::ClusterNode shown;
-  shown.mutable_node()->set_id(row.node.id);
-  shown.mutable_node()->set_name(row.node.name);
-  shown.mutable_node()->set_address(row.node.address);
+  *shown.mutable_node() = ToProto(row.node);
   shown.set_state(row.state);
   shown.set_seed(view_.seed.has_value() && row.node.id == view_.seed->id);
   shown.set_self(row.node.id == view_.self.id);
-  shown.set_since_ms(ToMs(row.silent_for));
+  shown.set_since_ms(ToMilliseconds(row.silent_for));
   shown.set_why(row.why);
   if (row.state == v1::NODE_STATE_ANSWERED) *shown.mutable_status() = row.status;
   return shown;

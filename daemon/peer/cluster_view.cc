@@ -1,23 +1,11 @@
 #include "daemon/peer/cluster_view.h"
 
-#include <algorithm>
 #include <utility>
 
+#include "daemon/peer/convert.h"
+#include "proto/convert.h"
+
 namespace tutti {
-namespace {
-
-void Fill(const NodeInfo& node, v1::Node* shown) {
-  shown->set_id(node.id);
-  shown->set_name(node.name);
-  shown->set_address(node.address);
-}
-
-uint64_t ToMs(absl::Duration duration) {
-  return static_cast<uint64_t>(std::max<int64_t>(absl::ToInt64Milliseconds(duration), 0));
-}
-
-}  // namespace
-
 ClusterView::ClusterView(Options options)
     : options_(std::move(options)),
       known_(options_.clock, options_.self),
@@ -27,9 +15,9 @@ v1::Membership ClusterView::ShowMembership() const {
   const KnownNodes::View view = known_.view();
   v1::Membership membership;
   membership.set_join(options_.join);
-  if (view.seed.has_value()) Fill(*view.seed, membership.mutable_seed());
+  if (view.seed.has_value()) *membership.mutable_seed() = ToProto(*view.seed);
   membership.set_connected(view.connected);
-  membership.set_since_ms(ToMs(options_.clock->Now() - view.since));
+  membership.set_since_ms(ToMilliseconds(options_.clock->Now() - view.since));
   membership.set_why(view.why_not);
   membership.set_links(static_cast<uint32_t>(view.linked.size()));
   return membership;
@@ -58,15 +46,15 @@ grpc::Status ClusterView::Answer(const v1::GetNodeRequest& request,
                                  v1::GetNodeResponse* answer) const {
   if (own_status_ == nullptr) return grpc::Status(grpc::StatusCode::UNIMPLEMENTED, "");
   const KnownNodes::View view = known_.view();
-  Fill(view.self, answer->mutable_node());
+  *answer->mutable_node() = ToProto(view.self);
   own_status_(answer->mutable_status());
   if (!request.with_others()) return grpc::Status::OK;
-  for (const NodeInfo& node : view.linked) Fill(node, answer->add_linked());
+  for (const NodeInfo& node : view.linked) *answer->add_linked() = ToProto(node);
   const MonotonicTime now = options_.clock->Now();
   for (const KnownNodes::LostOne& one : view.lost) {
     v1::LostNode* const lost = answer->add_lost();
-    Fill(one.node, lost->mutable_node());
-    lost->set_since_ms(ToMs(now - one.when));
+    *lost->mutable_node() = ToProto(one.node);
+    lost->set_since_ms(ToMilliseconds(now - one.when));
     lost->set_why(one.why);
   }
   return grpc::Status::OK;

@@ -24,4 +24,7 @@ v1::LinkFrame ToProto(const LinkFrame& frame);
 // build does not know, a number beyond every bound.
 absl::StatusOr<LinkFrame> FromProto(const v1::LinkFrame& frame);
 
+// Total.
+v1::Node ToProto(const NodeInfo& node);
+
 }  // namespace tutti

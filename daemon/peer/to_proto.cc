@@ -1,5 +1,3 @@
-#include <algorithm>
-
 #include "daemon/peer/convert.h"
 #include "proto/convert.h"
 
@@ -19,18 +17,12 @@ static_assert(Same(LinkEndReason::kProtocol, v1::LINK_END_REASON_PROTOCOL));
 static_assert(Same(LinkEndReason::kOther, v1::LINK_END_REASON_OTHER));
 static_assert(Same(LinkEndReason::kOther, v1::LinkEndReason_MAX));
 
-uint64_t ToMs(absl::Duration duration) {
-  const absl::Duration whole = absl::Ceil(duration, absl::Milliseconds(1));
-  return static_cast<uint64_t>(std::max<int64_t>(absl::ToInt64Milliseconds(whole), 0));
+// A time that is left must not become none.
+uint64_t RoundedUpMs(absl::Duration duration) {
+  return ToMilliseconds(absl::Ceil(duration, absl::Milliseconds(1)));
 }
 
 // One overload for each struct, named alike on both sides.
-
-void Fill(const NodeInfo& from, v1::Node* to) {
-  to->set_id(from.id);
-  to->set_name(from.name);
-  to->set_address(from.address);
-}
 
 void Fill(const GroupKey& from, v1::GroupKey* to) {
   to->set_namespace_(from.first);
@@ -40,7 +32,7 @@ void Fill(const GroupKey& from, v1::GroupKey* to) {
 void Fill(const GroupTerms& from, v1::GroupTerms* to) {
   to->set_world_size(from.world_size);
   to->set_backend(from.backend);
-  to->set_work_timeout_ms(ToMs(from.work_timeout));
+  to->set_work_timeout_ms(RoundedUpMs(from.work_timeout));
 }
 
 void Fill(const Place& from, v1::Place* to) {
@@ -70,7 +62,7 @@ void Fill(const Offer& from, v1::PeerMessage* message) {
   Fill(from.key, to->mutable_key());
   to->set_rank(from.rank);
   Fill(from.terms, to->mutable_terms());
-  to->set_time_left_ms(ToMs(from.time_left));
+  to->set_time_left_ms(RoundedUpMs(from.time_left));
   to->set_who(from.who);
   to->set_last_epoch(from.last_epoch);
   to->set_over(from.over);
@@ -102,7 +94,7 @@ void Fill(const Roster& from, v1::PeerMessage* message) {
   Fill(from.terms, to->mutable_terms());
   for (const RosterNode& node : from.nodes) {
     v1::RosterNode* const wire = to->add_nodes();
-    Fill(node.node, wire->mutable_node());
+    *wire->mutable_node() = ToProto(node.node);
     for (const Seat& seat : node.seats) {
       v1::Seat* const taken = wire->add_seats();
       taken->set_rank(seat.rank);
@@ -202,20 +194,22 @@ void Fill(const SendTaken& from, v1::PeerMessage* message) {
 void Fill(const Hello& from, v1::LinkFrame* frame) {
   v1::LinkHello* const to = frame->mutable_hello();
   to->set_protocol_version(from.protocol_version);
-  Fill(from.node, to->mutable_node());
+  *to->mutable_node() = ToProto(from.node);
   to->set_expected_id(from.expected);
   to->set_attempt(from.attempt);
   to->set_answered_attempt(from.answered_attempt);
 }
 
 void Fill(const Welcome& from, v1::LinkFrame* frame) {
-  Fill(from.node, frame->mutable_welcome()->mutable_node());
+  *frame->mutable_welcome()->mutable_node() = ToProto(from.node);
   frame->mutable_welcome()->set_attempt(from.attempt);
 }
 
 void Fill(const Introduction& from, v1::LinkFrame* frame) {
-  Fill(from.node, frame->mutable_introduction()->mutable_node());
-  if (from.seed.has_value()) Fill(*from.seed, frame->mutable_introduction()->mutable_seed());
+  *frame->mutable_introduction()->mutable_node() = ToProto(from.node);
+  if (from.seed.has_value()) {
+    *frame->mutable_introduction()->mutable_seed() = ToProto(*from.seed);
+  }
 }
 
 void Fill(const LinkEnd& from, v1::LinkFrame* frame) {
@@ -228,6 +222,14 @@ void Fill(const PeerMessage& from, v1::LinkFrame* frame) {
 }
 
 }  // namespace
+
+v1::Node ToProto(const NodeInfo& node) {
+  v1::Node wire;
+  wire.set_id(node.id);
+  wire.set_name(node.name);
+  wire.set_address(node.address);
+  return wire;
+}
 
 v1::LinkFrame ToProto(const LinkFrame& frame) {
   v1::LinkFrame wire;

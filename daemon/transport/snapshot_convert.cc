@@ -18,10 +18,6 @@ namespace {
 constexpr uint32_t kListMax = 1000;
 constexpr uint32_t kOpsDefault = 100;
 
-uint64_t Milliseconds(absl::Duration duration) {
-  return static_cast<uint64_t>(std::max<int64_t>(0, absl::ToInt64Milliseconds(duration)));
-}
-
 uint64_t Microseconds(absl::Duration duration) {
   return static_cast<uint64_t>(std::max<int64_t>(0, absl::ToInt64Microseconds(duration)));
 }
@@ -81,7 +77,7 @@ v1::GroupSummary ShowSummary(const GroupSnapshot& group, MonotonicTime now) {
   shown.set_bytes_per_second(group.bytes_per_second);
   shown.set_pending(group.pending_count);
   if (!group.pending.empty()) {
-    shown.set_oldest_pending_ms(Milliseconds(now - group.pending.front().first_submitted));
+    shown.set_oldest_pending_ms(ToMilliseconds(now - group.pending.front().first_submitted));
   }
   if (group.failure.has_value()) *shown.mutable_failure() = ToProto(*group.failure);
   return shown;
@@ -98,7 +94,7 @@ v1::OpStatus ShowOp(const GroupSnapshot& group, const OpSnapshot& op, MonotonicT
   shown.set_op(ToProto(op.op));
   shown.set_count(op.count);
   shown.set_state(ToProto(op.state));
-  shown.set_age_ms(Milliseconds(now - op.first_submitted));
+  shown.set_age_ms(ToMilliseconds(now - op.first_submitted));
   if (HasEnded(op)) {
     shown.set_arrival_spread_us(Microseconds(op.last_submitted - op.first_submitted));
     shown.set_execution_us(Microseconds(op.ended - op.last_submitted));
@@ -220,7 +216,7 @@ v1::SnapshotInfo ShowAge(const SnapshotView& view) {
   v1::SnapshotInfo info;
   // The planted defect: what is shown is always claimed to be new.
   const bool lie = Mutated("snapshot.hide_age");
-  info.set_age_ms(lie ? 0 : Milliseconds(view.now - view.snapshot.taken));
+  info.set_age_ms(lie ? 0 : ToMilliseconds(view.now - view.snapshot.taken));
   info.set_number(view.snapshot.number);
   return info;
 }
@@ -311,7 +307,7 @@ v1::ListSessionsResponse ShowSessions(const SnapshotView& view,
     summary.set_memberships(session.memberships);
     summary.set_works_pending(session.works_pending);
     summary.set_works_received(session.works_received);
-    summary.set_age_ms(Milliseconds(view.now - session.opened));
+    summary.set_age_ms(ToMilliseconds(view.now - session.opened));
     if (!budget.Take(summary)) break;
     *response.add_sessions() = std::move(summary);
     ++shown;

@@ -11,6 +11,8 @@ from crew import Crew
 from nodes_network import Network
 
 Start = Callable[[Tools, Network, str], Crew]
+# "NAME=value" of the environment by which a rank finds its place.
+Where = Callable[[Network, int], str]
 
 # Shared memory within a node, TCP between them.
 _MPI_SETTINGS = {
@@ -43,28 +45,27 @@ class NodesContestant:
         return ""
 
 
-def _on_hosts(tools: Tools, network: Network, name: str, program: str, variable: str) -> Crew:
-    """A process for each rank on its host, which `variable` of the environment tells it of."""
+def _on_hosts(tools: Tools, network: Network, name: str, program: str, where: Where) -> Crew:
+    """A process for each rank on its host, with what `where` says of the rank's place set."""
     commands = []
     for rank in range(network.layout.world_size):
-        value = {
-            "TUTTI_SOCKET_DIR": str(network.daemons[network.node_of(rank)].socket_dir),
-            "TUTTI_BENCH_ADDRESS": network.host_of(rank).address,
-        }[variable]
-        place = [name, str(rank), str(network.layout.world_size)]
-        environment = ["env", f"{variable}={value}"]
-        commands.append(
-            [*network.host_of(rank).enter, *environment, tools.program(program), *place]
-        )
+        start = [*network.host_of(rank).enter, "env", where(network, rank), tools.program(program)]
+        commands.append([*start, name, str(rank), str(network.layout.world_size)])
     return Crew(name, commands, network.layout.world_size)
 
 
 def _tutti(tools: Tools, network: Network, name: str) -> Crew:
-    return _on_hosts(tools, network, name, "tutti_rank", "TUTTI_SOCKET_DIR")
+    def where(network: Network, rank: int) -> str:
+        return f"TUTTI_SOCKET_DIR={network.daemons[network.node_of(rank)].socket_dir}"
+
+    return _on_hosts(tools, network, name, "tutti_rank", where)
 
 
 def _gloo(tools: Tools, network: Network, name: str) -> Crew:
-    return _on_hosts(tools, network, name, "gloo_rank", "TUTTI_BENCH_ADDRESS")
+    def where(network: Network, rank: int) -> str:
+        return f"TUTTI_BENCH_ADDRESS={network.host_of(rank).address}"
+
+    return _on_hosts(tools, network, name, "gloo_rank", where)
 
 
 def _openmpi(tools: Tools, network: Network, name: str) -> Crew:

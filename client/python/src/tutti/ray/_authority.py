@@ -36,7 +36,7 @@ def certificates(node: Node, tool: str) -> Path:
     name = node.id[:16]
     folder = node.socket_dir / "tls"
     authority = internal_kv._internal_kv_get(_KEY) or _make(tool)
-    with tempfile.TemporaryDirectory(dir=_MEMORY if os.path.isdir(_MEMORY) else None) as place:
+    with _folder_in_memory() as place:
         for file, text in json.loads(authority).items():
             path = Path(place, file)
             path.touch(mode=0o600)
@@ -52,13 +52,17 @@ def certificates(node: Node, tool: str) -> Path:
 
 def _make(tool: str) -> bytes:
     """The cluster's: this one, or another's who was first."""
-    with tempfile.TemporaryDirectory(dir=_MEMORY if os.path.isdir(_MEMORY) else None) as place:
+    with _folder_in_memory() as place:
         _run(tool, "certs", "init", place, "--cluster", "ray")
         files = {file: Path(place, file).read_text() for file in _FILES}
     internal_kv._internal_kv_put(_KEY, json.dumps(files).encode(), overwrite=False)
     kept = internal_kv._internal_kv_get(_KEY)
     assert kept is not None
     return bytes(kept)
+
+
+def _folder_in_memory() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(dir=_MEMORY if os.path.isdir(_MEMORY) else None)
 
 
 def _run(*command: str) -> None:

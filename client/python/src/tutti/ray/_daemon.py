@@ -34,7 +34,7 @@ _TURN_TIMEOUT_S = 45.0
 _LOOK_EVERY_S = 0.02
 _LOG_TAIL_BYTES = 2000
 # Who sets one of these decides how daemons find each other, and whom they trust.
-_PEER_SETTINGS = ("peer_address", "join", "etcd", "peer_tls_dir", "insecure_peers")
+_PEER_SETTINGS = ("peer_address", "join", "peer_tls_dir", "insecure_peers")
 
 
 def find_program() -> str:
@@ -42,29 +42,30 @@ def find_program() -> str:
 
     Raises NodeLostError.
     """
-    named = os.environ.get("TUTTID") or None
-    beside = os.path.join(sysconfig.get_path("scripts"), "tuttid")
-    found = named if named is not None else shutil.which(beside) or shutil.which("tuttid")
-    if found is not None and os.access(found, os.X_OK):
-        return os.path.abspath(found)
-    where = f"$TUTTID is {named}, which is no program" if named else f"not {beside}, not on $PATH"
-    raise NodeLostError(
-        f"there is no tuttid on this Ray node ({where}). Install it on every node, or name it with "
+    scripts = sysconfig.get_path("scripts")
+    return _find(
+        "tuttid", "TUTTID", scripts, "Install it on every node, or name it with "
         'runtime_env={"env_vars": {"TUTTID": "/path/to/tuttid"}}'
     )
 
 
 def find_tool() -> str:
     """The path of `tutti`: $TUTTI_CLI, else beside tuttid, else on $PATH. Raises NodeLostError."""
-    named = os.environ.get("TUTTI_CLI") or None
-    beside = os.path.join(os.path.dirname(find_program()), "tutti")
-    found = named if named is not None else shutil.which(beside) or shutil.which("tutti")
+    beside = os.path.dirname(find_program())
+    return _find("tutti", "TUTTI_CLI", beside, "It makes the daemons' certificates: install it "
+                 "beside tuttid on every node")
+
+
+def _find(name: str, variable: str, folder: str, advice: str) -> str:
+    named = os.environ.get(variable) or None
+    beside = os.path.join(folder, name)
+    found = named if named is not None else shutil.which(beside) or shutil.which(name)
     if found is not None and os.access(found, os.X_OK):
         return os.path.abspath(found)
-    raise NodeLostError(
-        f"there is no program tutti on this Ray node (not {named or beside}): install it beside "
-        "tuttid on every node, it makes the daemons' certificates"
+    where = (
+        f"${variable} is {named}, which is no program" if named else f"not {beside}, not on $PATH"
     )
+    raise NodeLostError(f"there is no {name} on this Ray node ({where}). {advice}")
 
 
 def start(settings: Mapping[str, str] | None = None) -> bool:
@@ -89,14 +90,14 @@ def _start_on(node_id: str, settings: Mapping[str, str] | None = None) -> Any:
     hand.
     """
     there = NodeAffinitySchedulingStrategy(node_id, soft=False)
-    return _start_unless_named.options(scheduling_strategy=there).remote(settings)
+    return _start_task.options(scheduling_strategy=there).remote(settings)
 
 
-def _start_here(settings: Mapping[str, str] | None) -> bool:
+def _start_unless_named(settings: Mapping[str, str] | None) -> bool:
     return not os.environ.get("TUTTI_SOCKET_DIR") and start(settings)
 
 
-_start_unless_named = ray.remote(num_cpus=0)(_start_here)
+_start_task = ray.remote(num_cpus=0)(_start_unless_named)
 
 
 def watch(joining: Joining) -> None:

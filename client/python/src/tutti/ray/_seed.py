@@ -62,10 +62,10 @@ def publish(node: Node, find_tool: Callable[[], str]) -> None:
     """Lets others know where the daemon of this node is, if it is the head's, and they don't."""
     if _address() or _head_of(_nodes()) != node.id:
         return
+    command = [find_tool(), "status", "-o", "json"]
     environment = {**os.environ, "TUTTI_SOCKET_DIR": os.fspath(node.socket_dir)}
     give_up = time.monotonic() + _STATUS_TIMEOUT_S
     while time.monotonic() < give_up:
-        command = [find_tool(), "status", "-o", "json"]
         said = subprocess.run(command, env=environment, capture_output=True, check=False).stdout
         membership = json.loads(said or b"{}").get("membership")
         if membership is None and said:
