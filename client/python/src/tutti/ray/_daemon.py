@@ -65,7 +65,7 @@ def _find(name: str, variable: str, folder: str, advice: str) -> str:
     where = (
         f"${variable} is {named}, which is no program" if named else f"not {beside}, not on $PATH"
     )
-    raise NodeLostError(f"there is no {name} on this Ray node ({where}). {advice}")
+    raise NodeLostError(f"there is no program {name} on this Ray node ({where}). {advice}")
 
 
 def start(settings: Mapping[str, str] | None = None) -> bool:

@@ -121,7 +121,8 @@ def _watch(decided: threading.Event, start_on: StartOn) -> None:
     patience_s = _PATIENCE_S
     while not decided.wait(patience_s):
         patience_s = _EVERY_S
-        with contextlib.suppress(Exception):  # this process may leave Ray meanwhile
+        # This process may leave Ray meanwhile, which Ray answers with SystemExit.
+        with contextlib.suppress(Exception, SystemExit):
             nodes = _nodes()
             head = _head_of(nodes)
             if head is not None and len(nodes) > 1:
