@@ -22,6 +22,7 @@
 #include "base/socket_paths.h"
 #include "base/version.h"
 #include "daemon/config/config.h"
+#include "daemon/peer/etcd_seed_store.h"
 #include "daemon/peer/tls_credentials.h"
 #include "daemon/random.h"
 #include "daemon/transport/service_manager.h"
@@ -143,6 +144,15 @@ absl::StatusOr<Daemon::Peers> Daemon::MakePeers(const v1::DaemonConfig& config,
   const auto milliseconds = [](uint64_t count) {
     return absl::Milliseconds(static_cast<int64_t>(count));
   };
+  if (!config.etcd().empty()) {
+    auto election = EtcdSeedStore::Create(
+        {.loop = loop, .endpoints = config.etcd(), .prefix = config.etcd_prefix()});
+    if (!election.ok()) return election.status();
+    peers.election = *std::move(election);
+  }
+  // It may have been the seed before it was started again.
+  const absl::Duration opens_after =
+      directory.used_before() ? kSeedOpensAfter : absl::ZeroDuration();
   auto network = PeerNetworkOverGrpc::Create({.clock = clock,
                                               .loop = loop,
                                               .id = incarnation,
@@ -151,6 +161,8 @@ absl::StatusOr<Daemon::Peers> Daemon::MakePeers(const v1::DaemonConfig& config,
                                               .join = config.join(),
                                               .keepalive = milliseconds(config.peer_keepalive_ms()),
                                               .timeout = milliseconds(config.peer_timeout_ms()),
+                                              .seed_opens_after = opens_after,
+                                              .election = peers.election.get(),
                                               .credentials = peers.credentials.get()});
   if (!network.ok()) return network.status();
   peers.network = *std::move(network);
@@ -172,8 +184,6 @@ Dependencies Daemon::CoreDependencies() {
   };
   dependencies.reaper = &reaper_;
   dependencies.network = peers_.network.get();
-  const bool may_have_been_seed = config_.join().empty() && directory_.used_before();
-  if (may_have_been_seed) dependencies.seed_opens_after = kSeedOpensAfter;
   return dependencies;
 }
 

@@ -55,6 +55,7 @@ class Daemon {
   // Where other daemons are; empty for a node of its own.
   struct Peers {
     std::unique_ptr<PeerCredentials> credentials;  // null: neither encrypted nor authenticated
+    std::unique_ptr<SeedStore> election;           // null: there is none
     std::unique_ptr<PeerNetworkOverGrpc> network;
   };
   static absl::StatusOr<Peers> MakePeers(const v1::DaemonConfig& config,

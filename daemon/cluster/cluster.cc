@@ -32,13 +32,12 @@ bool MayFormYet(const Failure& failure) {
 
 }  // namespace
 
-Cluster::Cluster(Services services, MonotonicTime opens)
+Cluster::Cluster(Services services)
     : services_(services),
       own_seed_(std::make_unique<Seed>(Seed::Services{.clock = services.clock,
                                                       .deadlines = services.deadlines,
                                                       .random = services.random,
-                                                      .say = Sayer()},
-                                       opens)) {}
+                                                      .say = Sayer()})) {}
 
 Cluster::~Cluster() = default;
 
@@ -324,7 +323,15 @@ void Cluster::On(const NodeInfo& from, const SendTaken& taken) {
 
 // --- PeerListener ---
 
-void Cluster::SeedIs(const NodeInfo& seed) {
+void Cluster::NoSeed() {
+  if (seed_.has_value() && IsSelf(*seed_)) own_seed_->Close();
+  seed_.reset();
+}
+
+void Cluster::SeedIs(const NodeInfo& seed, absl::Duration opens_after) {
+  NoSeed();
+  // Others may have learned of it earlier, and told it something already.
+  if (IsSelf(seed)) own_seed_->OpenAt(services_.clock->Now() + opens_after);
   seed_ = seed;
   // The planted defect: what the seed has forgotten stays forgotten.
   if (Mutated("cluster.tell_nothing")) return;

@@ -71,8 +71,8 @@ class Cluster final : public PeerListener {
     ClusterHost* host = nullptr;
   };
 
-  // What `services` points to must outlive this. `opens`: of the seed, if this node is one.
-  explicit Cluster(Services services, MonotonicTime opens = absl::InfinitePast());
+  // What `services` points to must outlive this.
+  explicit Cluster(Services services);
   ~Cluster() override;
 
   // --- Joins ---
@@ -103,7 +103,8 @@ class Cluster final : public PeerListener {
   void Say(const EpochId& epoch_id, size_t node, PeerMessage message);
 
   // --- PeerListener ---
-  void SeedIs(const NodeInfo& seed) override;
+  void SeedIs(const NodeInfo& seed, absl::Duration opens_after) override;
+  void NoSeed() override;
   void Heard(const NodeInfo& from, PeerMessage message) override;
   void Lost(const NodeInfo& node, const std::string& why) override;
 

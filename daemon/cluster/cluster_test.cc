@@ -271,6 +271,67 @@ TEST_CASE("a seed that is restarted is told everything again, and gives no name 
   CHECK(world[0].entered.at(world[0].EpochOf(next).value()).roster.epoch == 2);
 }
 
+// All that `places` know: this one is the seed now.
+void Elect(TestWorld* world, size_t seed, const std::vector<size_t>& places) {
+  for (const size_t place : places) {
+    (*world)[place].cluster.SeedIs(world->network.InfoOf(seed), absl::Seconds(5));
+  }
+}
+
+TEST_CASE("another node becomes the seed: it is told what the one before knew") {
+  TestWorld world(4);
+  std::vector<uint64_t> joins;
+  for (Rank rank = 0; rank < 2; ++rank) joins.push_back(world[rank + 2].Join("used", rank, 2));
+  const uint64_t waiting = world[2].Join("dp", 0, 2);
+  world.Advance(absl::Seconds(1));
+  world[0].cluster.NoSeed();
+  CHECK(world[0].cluster.seed().formations() == 0);
+  CHECK(world[0].cluster.seed().names_in_use() == 0);
+  Elect(&world, 1, {0, 1, 2, 3});
+  const uint64_t taken = world[0].Join("used", 0, 1);
+  const uint64_t partner = world[0].Join("dp", 1, 2);
+  world.Advance(absl::Seconds(4));
+  CHECK_FALSE(world[2].Answered(waiting));
+  world.Advance(absl::Seconds(2));
+  REQUIRE(world[0].FailureOf(taken).has_value());
+  CHECK(world[0].FailureOf(taken)->cause == Cause::kSeatTaken);
+  REQUIRE(world[2].EpochOf(waiting).has_value());
+  CHECK(world[0].EpochOf(partner) == world[2].EpochOf(waiting));
+  // Numbers go on.
+  world[2].Fail(*world[2].EpochOf(joins[0]), "over");
+  world.Advance(absl::Seconds(1));
+  const uint64_t next = world[3].Join("used", 0, 1);
+  world.Advance(absl::Seconds(1));
+  CHECK(world[3].entered.at(world[3].EpochOf(next).value()).roster.epoch == 2);
+}
+
+TEST_CASE("what a node is told before it knows that it is the seed is not lost") {
+  TestWorld world(4);
+  world[0].cluster.NoSeed();
+  Elect(&world, 1, {2, 3});
+  const uint64_t first = world[2].Join("dp", 0, 2);
+  const uint64_t second = world[3].Join("dp", 1, 2);
+  world.Advance(absl::Seconds(2));
+  CHECK_FALSE(world[2].Answered(first));
+  Elect(&world, 1, {1});
+  world.Advance(absl::Seconds(6));
+  REQUIRE(world[2].EpochOf(first).has_value());
+  CHECK(world[2].EpochOf(first) == world[3].EpochOf(second));
+}
+
+TEST_CASE("a node that is no seed introduces nobody, and says so when the time is over") {
+  TestWorld world(3);
+  world[0].cluster.NoSeed();
+  Elect(&world, 1, {2});
+  const uint64_t first = world[2].Join("dp", 0, 2, absl::Seconds(10));
+  const uint64_t second = world[2].Join("dp", 1, 2, absl::Seconds(10));
+  world.Advance(absl::Seconds(11));
+  REQUIRE(world[2].FailureOf(first).has_value());
+  CHECK(world[2].FailureOf(first)->message.find("there was no seed to introduce them") !=
+        std::string::npos);
+  CHECK(world[2].FailureOf(second)->cause == Cause::kDeadline);
+}
+
 TEST_CASE("a group that is live does not need the seed") {
   TestWorld world(4);
   std::vector<uint64_t> joins;

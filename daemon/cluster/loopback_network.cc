@@ -9,7 +9,7 @@ LoopbackNetwork::LoopbackNetwork(NodeInfo self, SequencedTaskRunner* loop)
 
 void LoopbackNetwork::Start(PeerListener* listener) {
   listener_ = listener;
-  listener_->SeedIs(self_);
+  listener_->SeedIs(self_, absl::ZeroDuration());
 }
 
 void LoopbackNetwork::Say(const NodeInfo& to, PeerMessage message) {

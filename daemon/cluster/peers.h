@@ -12,6 +12,7 @@
 
 #include <string>
 
+#include "absl/time/time.h"
 #include "daemon/cluster/messages.h"
 
 namespace tutti {
@@ -22,8 +23,11 @@ class PeerListener {
   virtual ~PeerListener() = default;
 
   // `seed` introduces nodes to each other, and there is a link to it: at the start, and again after
-  // it was lost. It may be this node itself.
-  virtual void SeedIs(const NodeInfo& seed) = 0;
+  // it was lost, or when another one has become it. It may be this node itself: then it introduces
+  // nobody for `opens_after`, while it is told what a seed before it knew.
+  virtual void SeedIs(const NodeInfo& seed, absl::Duration opens_after) = 0;
+  // Until SeedIs, none is known. If this node was it, it is no more.
+  virtual void NoSeed() = 0;
 
   virtual void Heard(const NodeInfo& from, PeerMessage message) = 0;
 

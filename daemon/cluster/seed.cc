@@ -97,10 +97,27 @@ std::vector<RosterNode> NodesOf(const Joiners& joiners) {
 
 }  // namespace
 
-Seed::Seed(Services services, MonotonicTime opens)
-    : services_(std::move(services)), opens_(opens) {}
+Seed::Seed(Services services) : services_(std::move(services)) {}
 
 Seed::~Seed() = default;
+
+void Seed::OpenAt(MonotonicTime opens) {
+  opens_ = opens;
+  for (auto forming = forming_.begin(); forming != forming_.end(); ++forming) {
+    if (!forming->second.complete()) continue;
+    forming->second.deadline_at = std::min(forming->second.deadline_at, opens_);
+    Rearm(forming);
+  }
+}
+
+void Seed::Close() {
+  opens_ = absl::InfiniteFuture();
+  for (auto& [key, forming] : forming_) {
+    if (forming.deadline.has_value()) services_.deadlines->Remove(*forming.deadline);
+  }
+  forming_.clear();
+  in_use_.clear();
+}
 
 uint64_t Seed::NextEpoch(const Offer& offer) {
   if (epochs_.size() >= kEpochsRememberedMax && !epochs_.contains(offer.key)) {
@@ -190,18 +207,20 @@ void Seed::Expired(const GroupKey& key) {
   const auto found = forming_.find(key);
   Forming& forming = found->second;
   forming.deadline.reset();
-  if (forming.complete()) return Introduce(found);
+  if (forming.complete() && services_.clock->Now() >= opens_) return Introduce(found);
   std::vector<Rank> missing = forming.Missing();
   const absl::Duration waited = services_.clock->Now() - forming.began;
-  Fail(found, {.cause = Cause::kDeadline,
-               .message = absl::StrCat(
-                   "group ", Quoted(key.second), " (epoch ", forming.epoch, ") did not form in ",
-                   absl::FormatDuration(absl::Trunc(waited, absl::Milliseconds(1))), ": ",
-                   forming.joiners.size(), " of ", forming.terms().world_size,
-                   " ranks have joined; ", DescribeRanks(missing), " never joined"),
-               .group = key.second,
-               .epoch = forming.epoch,
-               .missing = std::move(missing)});
+  Fail(found,
+       {.cause = Cause::kDeadline,
+        .message = absl::StrCat(
+            "group ", Quoted(key.second), " (epoch ", forming.epoch, ") did not form in ",
+            absl::FormatDuration(absl::Trunc(waited, absl::Milliseconds(1))), ": ",
+            forming.joiners.size(), " of ", forming.terms().world_size, " ranks have joined; ",
+            missing.empty() ? "there was no seed to introduce them to each other"
+                            : absl::StrCat(DescribeRanks(missing), " never joined")),
+        .group = key.second,
+        .epoch = forming.epoch,
+        .missing = std::move(missing)});
 }
 
 template <typename Gone>

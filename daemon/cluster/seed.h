@@ -37,10 +37,15 @@ class Seed {
     std::function<void(const NodeInfo& to, PeerMessage message)> say;
   };
 
-  // What `services` points to must outlive this. No group is introduced before `opens`: a seed that
-  // may have been restarted waits until it has been told which names are in use.
-  explicit Seed(Services services, MonotonicTime opens = absl::InfinitePast());
+  // What `services` points to must outlive this. It is closed: it listens, and introduces nobody.
+  explicit Seed(Services services);
   ~Seed();
+
+  // Introduces from `opens` on: who may not be the first seed waits until it has been told which
+  // names are in use.
+  void OpenAt(MonotonicTime opens);
+  // Another may be the seed now. Forgets what it was told: all of that is told to the next one.
+  void Close();
 
   // A taken seat fails this join only; disagreement fails all of the formation's.
   void Heard(const NodeInfo& from, const Offer& offer);
@@ -76,7 +81,7 @@ class Seed {
   uint64_t NextEpoch(const Offer& offer);
 
   const Services services_;
-  const MonotonicTime opens_;
+  MonotonicTime opens_ = absl::InfiniteFuture();
   FormingMap forming_;
   InUseMap in_use_;
   // The last epoch of each name, so that numbers never repeat. Bounded: when it is full, names are

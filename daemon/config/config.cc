@@ -250,6 +250,10 @@ class Reader {
   void CheckPeers() {
     const std::string& address = config().peer_address();
     const std::string& join = config().join();
+    if (!config().etcd().empty()) {
+      if (address.empty()) ProblemOf("etcd", "others must reach this daemon: set peer_address");
+      if (!join.empty()) ProblemOf("etcd", "join is set as well: which of them?");
+    }
     if (address.empty() && join.empty()) return;
     const std::string name = join.empty() ? "peer_address" : "join";
     if (!config().insecure_peers() && config().peer_tls_dir().empty()) {

@@ -212,6 +212,19 @@ TEST_CASE("daemons speak over TLS, or in the open if somebody says so; and not b
   }
 }
 
+TEST_CASE("the seed is elected, or the one that was named") {
+  Sources given;
+  const std::string etcd = "--etcd=10.0.0.1:2379,10.0.0.2:2379";
+  given.sources.arguments = {etcd, "--peer_address=10.0.0.7:7411", "--insecure_peers"};
+  CHECK(given.Read().config.etcd() == "10.0.0.1:2379,10.0.0.2:2379");
+  CHECK(given.Read().config.etcd_prefix() == "/tutti");
+  given.sources.arguments = {etcd, "--insecure_peers"};
+  CHECK(Contains(given.Problems(), "etcd (flag): others must reach this daemon: set peer_address"));
+  given.sources.arguments = {etcd, "--peer_address=10.0.0.7:7411", "--join=10.0.0.8:7411",
+                             "--insecure_peers"};
+  CHECK(Contains(given.Problems(), "etcd (flag): join is set as well"));
+}
+
 TEST_CASE("a directory whose sockets' paths are too long is refused before anything is made") {
   Sources given;
   given.sources.arguments = {"--socket_dir=/" + std::string(93, 'd')};

@@ -52,9 +52,6 @@ struct Dependencies {
   TaskRunner* reaper = nullptr;
   // Null: a node of its own.
   PeerNetwork* network = nullptr;
-  // If this daemon introduces nodes to each other, and may have done so before it was restarted:
-  // how long it waits until it has been told of the groups there are.
-  absl::Duration seed_opens_after;
 };
 
 // A new arena. `fd` is the memfd to send to the client; the core keeps it and may close it after

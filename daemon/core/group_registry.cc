@@ -40,8 +40,7 @@ GroupRegistry::GroupRegistry(const Limits* limits, const Dependencies* dependenc
                 .deadlines = services->deadlines,
                 .random = dependencies->random,
                 .network = alone_ != nullptr ? alone_.get() : dependencies->network,
-                .host = this},
-               dependencies->clock->Now() + dependencies->seed_opens_after),
+                .host = this}),
       joins_(dependencies->loop, services->deadlines, kJoinGrace,
              [this](JoinId join) { JoinExpired(join); }),
       peers_{.cluster = &cluster_, .finished = [this](const EpochId& epoch_id) {

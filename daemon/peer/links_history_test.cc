@@ -47,7 +47,8 @@ class Daemon final : public PeerListener {
 
   const NodeId& id() const { return links.self().id; }
 
-  void SeedIs(const NodeInfo&) override {}
+  void SeedIs(const NodeInfo&, absl::Duration) override {}
+  void NoSeed() override {}
   void Heard(const NodeInfo& from, PeerMessage message) override {
     CHECK_FALSE(saying);
     on_heard(from, std::get<Withdraw>(message).join);

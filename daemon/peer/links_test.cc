@@ -41,7 +41,8 @@ class Daemon final : public PeerListener {
   const NodeInfo& self() const { return links.self(); }
   void Say(const Daemon& to, uint64_t number) { links.Say(to.self(), Message(number)); }
 
-  void SeedIs(const NodeInfo&) override {}
+  void SeedIs(const NodeInfo&, absl::Duration) override {}
+  void NoSeed() override {}
   void Heard(const NodeInfo& from, PeerMessage message) override {
     log.push_back("heard " + from.name + " " + std::to_string(std::get<Withdraw>(message).join));
   }

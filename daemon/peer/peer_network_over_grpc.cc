@@ -1,7 +1,6 @@
 #include "daemon/peer/peer_network_over_grpc.h"
 
 #include <functional>
-#include <optional>
 #include <utility>
 #include <vector>
 
@@ -9,6 +8,8 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/mutex.h"
+#include "daemon/peer/elected_seed.h"
+#include "daemon/peer/seed_search.h"
 
 namespace tutti {
 namespace {
@@ -46,11 +47,11 @@ PeerNetworkOverGrpc::PeerNetworkOverGrpc(Options options, HostPort address,
   const absl::Duration patience = options_.keepalive + options_.timeout;
   const NodeInfo self{
       .id = options_.id, .name = options_.name, .address = AdvertisedAddress(address, port_)};
-  view_ = std::make_unique<ClusterView>(
-      ClusterView::Options{.clock = options_.clock,
-                           .self = self,
-                           .join = options_.join,
-                           .channel_credentials = ChannelCredentialsOf(options_.credentials)});
+  view_ = std::make_unique<ClusterView>(ClusterView::Options{
+      .clock = options_.clock,
+      .self = self,
+      .join = options_.election == nullptr ? options_.join : options_.election->name(),
+      .channel_credentials = ChannelCredentialsOf(options_.credentials)});
   streams_ = GrpcStreams::Create(
       {.clock = options_.clock,
        .loop = options_.loop,
@@ -83,24 +84,33 @@ PeerNetworkOverGrpc::PeerNetworkOverGrpc(Options options, HostPort address,
                           }},
       Links::Options{.dial_timeout = patience, .waiting_bytes_max = options_.outbox_bytes_max},
       self);
-  std::optional<uint16_t> port_of_own_address;
-  if (self.address.empty()) port_of_own_address = port_;
-  search_ = std::make_unique<SeedSearch>(
-      SeedSearch::Services{
-          .clock = options_.clock,
-          .loop = options_.loop,
-          .streams = streams_.get(),
-          .links = links_.get(),
-          .seed_is =
-              [this](const NodeInfo& seed) {
-                view_->known().SelfIs(links_->self());
-                view_->known().SeedIs(seed);
-                listener_->SeedIs(seed);
-              },
-          .looks = [this](const std::string& why) { view_->known().LooksForSeed(why); }},
-      SeedSearch::Options{.join = options_.join,
-                          .ask_timeout = patience,
-                          .port_of_own_address = port_of_own_address});
+  search_ = MakeSeedFinder(!self.address.empty());
+}
+
+std::unique_ptr<SeedFinder> PeerNetworkOverGrpc::MakeSeedFinder(bool knows_address) {
+  const SeedFinder::Services services{.clock = options_.clock,
+                                      .loop = options_.loop,
+                                      .streams = streams_.get(),
+                                      .links = links_.get(),
+                                      .seed_is =
+                                          [this](const NodeInfo& seed, absl::Duration opens_after) {
+                                            view_->known().SelfIs(links_->self());
+                                            view_->known().SeedIs(seed);
+                                            listener_->SeedIs(seed, opens_after);
+                                          },
+                                      .looks =
+                                          [this](const std::string& why) {
+                                            view_->known().LooksForSeed(why);
+                                            listener_->NoSeed();
+                                          }};
+  if (options_.election != nullptr) {
+    return std::make_unique<ElectedSeed>(services, options_.election, ElectedSeed::Options{});
+  }
+  SeedSearch::Options search{.join = options_.join,
+                             .ask_timeout = options_.keepalive + options_.timeout,
+                             .opens_after = options_.seed_opens_after};
+  if (!knows_address) search.port_of_own_address = port_;
+  return std::make_unique<SeedSearch>(services, std::move(search));
 }
 
 PeerNetworkOverGrpc::~PeerNetworkOverGrpc() {

@@ -1,4 +1,4 @@
-// The network between daemons over gRPC: links (links.h), the search for the seed (seed_search.h),
+// The network between daemons over gRPC: links (links.h), the search for the seed (seed_finder.h),
 // and the streams that carry them (grpc_streams.h).
 //
 // For daemons that others reach or that join others; a node of its own has LoopbackNetwork.
@@ -26,7 +26,8 @@
 #include "daemon/peer/credentials.h"
 #include "daemon/peer/grpc_streams.h"
 #include "daemon/peer/links.h"
-#include "daemon/peer/seed_search.h"
+#include "daemon/peer/seed_finder.h"
+#include "daemon/peer/seed_store.h"
 #include "daemon/peer/tcp.h"
 #include "daemon/transport/acceptor.h"
 
@@ -49,6 +50,10 @@ class PeerNetworkOverGrpc final : public PeerNetwork, private LinkStreamsListene
     std::string join;
     absl::Duration keepalive = absl::Seconds(1);
     absl::Duration timeout = absl::Seconds(4);
+    // If this daemon is the seed, as nobody else can be: see PeerListener.
+    absl::Duration seed_opens_after;
+    // Where the seed is elected; then `join` is empty. Null: it is not. Outlives this.
+    SeedStore* election = nullptr;
     // Null: neither encrypted nor authenticated. Outlives this.
     PeerCredentials* credentials = nullptr;
     size_t outbox_bytes_max = kOutboxBytesMax;
@@ -82,6 +87,7 @@ class PeerNetworkOverGrpc final : public PeerNetwork, private LinkStreamsListene
   PeerNetworkOverGrpc(Options options, HostPort address, ListeningSocket listening);
 
   absl::Status StartGrpc();
+  std::unique_ptr<SeedFinder> MakeSeedFinder(bool knows_address);
   void RunOnLoop(std::function<void()> task);
 
   void Received(StreamId stream, LinkFrame frame) override;
@@ -94,7 +100,7 @@ class PeerNetworkOverGrpc final : public PeerNetwork, private LinkStreamsListene
   std::unique_ptr<ClusterView> view_;
   std::unique_ptr<GrpcStreams> streams_;
   std::unique_ptr<Links> links_;
-  std::unique_ptr<SeedSearch> search_;
+  std::unique_ptr<SeedFinder> search_;
   std::unique_ptr<Acceptor> acceptor_;
 };
 

@@ -11,30 +11,15 @@
 // Thread: everything on the control loop.
 #pragma once
 
-#include <functional>
 #include <optional>
-#include <random>
 #include <string>
 
-#include "base/clock.h"
-#include "base/task_runner.h"
-#include "daemon/peer/links.h"
-#include "daemon/peer/streams.h"
+#include "daemon/peer/seed_finder.h"
 
 namespace tutti {
 
-class SeedSearch final : public LinkStreamsListener {
+class SeedSearch final : public SeedFinder {
  public:
-  struct Services {
-    const Clock* clock = nullptr;
-    SequencedTaskRunner* loop = nullptr;
-    LinkStreams* streams = nullptr;
-    Links* links = nullptr;
-    // There is a link to the seed, or this node is it.
-    std::function<void(const NodeInfo& seed)> seed_is;
-    // It was not found, or is lost; this will try again.
-    std::function<void(const std::string& why)> looks;
-  };
   struct Options {
     // "host:port"; empty: this node is the seed.
     std::string join;
@@ -42,30 +27,27 @@ class SeedSearch final : public LinkStreamsListener {
     absl::Duration ask_timeout = absl::Seconds(5);
     // Where this node listens, if its host is to be found out.
     std::optional<uint16_t> port_of_own_address;
+    // If this node is the seed.
+    absl::Duration opens_after;
   };
 
-  // What `services` points to must outlive this, and tasks that were posted must not run after it.
   SeedSearch(Services services, Options options);
 
-  void Start();
-  void Stop();
+  void Start() override;
+  void Stop() override;
 
-  // True of the stream that asks.
-  bool Owns(StreamId stream) const { return stream != 0 && stream == stream_; }
+  bool Owns(StreamId stream) const override { return stream != 0 && stream == stream_; }
   // Of that one.
   void Received(StreamId stream, LinkFrame frame) override;
   void Broke(StreamId stream, const std::string& why) override;
 
-  // Another daemon has asked.
-  void Introduce(StreamId stream, const Hello& hello);
-
-  // Of every link.
-  void LinkIsUp(const NodeInfo& node);
-  void LinkIsDown(const NodeInfo& node);
+  void LinkIsUp(const NodeInfo& node) override;
+  void LinkIsDown(const NodeInfo& node) override;
 
  private:
   enum class State : uint8_t { kWaiting, kAsking, kLinking, kFound, kStopped };
 
+  std::optional<NodeInfo> seed() const override;
   void Ask();
   void Find(const NodeInfo& seed);
   void FindOwnAddress(StreamId stream);
@@ -73,14 +55,11 @@ class SeedSearch final : public LinkStreamsListener {
   void TryAgain(const std::string& why);
   void HandleIntroduction(const Introduction& introduction);
 
-  const Services services_;
   const Options options_;
   State state_ = State::kWaiting;
   StreamId stream_ = 0;  // that asks
   NodeInfo seed_;        // while linking, and found
-  absl::Duration backoff_;
-  std::string last_why_;  // to log each reason once
-  std::mt19937_64 random_;
+  Backoff backoff_;
 };
 
 }  // namespace tutti

@@ -26,15 +26,16 @@ class Daemon final : public PeerListener, public LinkStreamsListener {
                .up = [this](const NodeInfo& node) { search.LinkIsUp(node); },
                .down = [this](const NodeInfo& node, const LinkEnd&) { search.LinkIsDown(node); }},
               {}, self),
-        search({.clock = clock,
-                .loop = loop,
-                .streams = &port,
-                .links = &links,
-                .seed_is = [this](const NodeInfo& seed) { SeedIs(seed); },
-                .looks = [this](const std::string& why) { whys.push_back(why); }},
-               {.join = join,
-                .port_of_own_address =
-                    self.address.empty() ? std::optional<uint16_t>(7411) : std::nullopt}) {
+        search(
+            {.clock = clock,
+             .loop = loop,
+             .streams = &port,
+             .links = &links,
+             .seed_is = [this](const NodeInfo& seed, absl::Duration after) { SeedIs(seed, after); },
+             .looks = [this](const std::string& why) { whys.push_back(why); }},
+            {.join = join,
+             .port_of_own_address =
+                 self.address.empty() ? std::optional<uint16_t>(7411) : std::nullopt}) {
     port.Listen(this);
     port.local_host = "10.0.0.9";
     links.Start(this);
@@ -52,7 +53,8 @@ class Daemon final : public PeerListener, public LinkStreamsListener {
     links.Broke(stream, why);
   }
 
-  void SeedIs(const NodeInfo& seed) override { log.push_back("seed " + seed.name); }
+  void SeedIs(const NodeInfo& seed, absl::Duration) override { log.push_back("seed " + seed.name); }
+  void NoSeed() override {}
   void Heard(const NodeInfo&, PeerMessage) override {}
   void Lost(const NodeInfo& node, const std::string&) override {
     log.push_back("lost " + node.name);

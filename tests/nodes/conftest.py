@@ -19,6 +19,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
 
 import hosts
 from authority import make_authority
+from etcd import Etcd
 from node import Node
 from rank import Rank
 
@@ -32,26 +33,36 @@ def pytest_configure() -> None:
 
 
 class Nodes:
-    """A daemon on each of several hosts; the first is the seed. They speak mutual TLS."""
+    """A daemon on each of several hosts; the first is the seed, unless they elect it. They speak
+    mutual TLS.
+    """
 
-    def __init__(self, count: int, settings: Sequence[str] = ()) -> None:
+    def __init__(self, count: int, settings: Sequence[str] = (), elect: bool = False) -> None:
         self._stack = ExitStack()
         self.certs = pathlib.Path(
             self._stack.enter_context(tempfile.TemporaryDirectory(prefix="tutti-certs-"))
         )
         make_authority(self.certs, "test", count)
-        self.hosts = self._stack.enter_context(hosts.Hosts(count))
+        self.hosts = self._stack.enter_context(hosts.Hosts(count + elect))
+        # On the last host.
+        self.etcd = self._stack.enter_context(Etcd(self.hosts[count])) if elect else None
         self._settings = tuple(settings)
         self.nodes = [self.start(index) for index in range(count)]
 
     def start(self, index: int) -> Node:
         """A daemon on a host where none runs."""
-        seed = f"{self.hosts[0].address}:{PORT}"
-        role = f"--peer_address={seed}" if index == 0 else f"--join={seed}"
         tls = f"--peer_tls_dir={self.certs}/node{index}"
-        node = Node((role, tls, *self._settings), through=self.hosts[index].enter)
+        settings = (*self._role(index), tls, *self._settings)
+        node = Node(settings, through=self.hosts[index].enter)
         self._stack.callback(node.close)
         return node
+
+    def _role(self, index: int) -> tuple[str, ...]:
+        if self.etcd is not None:
+            address = f"{self.hosts[index].address}:{PORT}"
+            return (f"--peer_address={address}", f"--etcd={self.etcd.address}")
+        seed = f"{self.hosts[0].address}:{PORT}"
+        return (f"--peer_address={seed}" if index == 0 else f"--join={seed}",)
 
     def new_ranks(self, where: Sequence[int]) -> list[Rank]:
         """Rank i is on node where[i]. Both lanes take turns."""
@@ -80,8 +91,8 @@ def new_nodes() -> Iterator[Callable[..., Nodes]]:
         pytest.skip(reason)
     with ExitStack() as stack:
 
-        def make(count: int, *settings: str) -> Nodes:
-            nodes = Nodes(count, settings)
+        def make(count: int, *settings: str, elect: bool = False) -> Nodes:
+            nodes = Nodes(count, settings, elect)
             stack.callback(nodes.close)
             return nodes
 

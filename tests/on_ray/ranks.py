@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import psutil
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -47,6 +48,17 @@ def ranks_on(nodes: list[str]) -> list[Any]:
         Rank.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote()
         for node in nodes
     ]
+
+
+def daemons() -> list[psutil.Process]:
+    """The daemons of our cluster's nodes."""
+    session = ray.get_runtime_context().get_session_name()
+    found = []
+    for process in psutil.process_iter(["name", "cmdline"]):
+        words = process.info["cmdline"] or []  # it may have ended
+        if process.info["name"] == "tuttid" and any(session in word for word in words):
+            found.append(process)
+    return found
 
 
 def start_all(actors: Sequence[Any], function: Callable[..., Any], *arguments: Any) -> list[Any]:

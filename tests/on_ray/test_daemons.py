@@ -19,7 +19,7 @@ import psutil
 import pytest
 import ray
 from conftest import HOOK, start_ray
-from ranks import Rank, all_of, error_of, node_ids, ranks_on, start_all
+from ranks import Rank, all_of, daemons, error_of, node_ids, ranks_on, start_all
 from ray.cluster_utils import Cluster
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -48,17 +48,6 @@ def two_nodes() -> Iterator[Cluster]:
     yield cluster
     ray.shutdown()
     cluster.shutdown()
-
-
-def daemons() -> list[psutil.Process]:
-    """Those of our cluster's nodes."""
-    session = ray.get_runtime_context().get_session_name()
-    found = []
-    for process in psutil.process_iter(["name", "cmdline"]):
-        words = process.info["cmdline"] or []
-        if process.info["name"] == "tuttid" and any(session in word for word in words):
-            found.append(process)
-    return found
 
 
 def only_daemon() -> psutil.Process:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 import ray
 from conftest import start_ray
-from ranks import Rank, all_of, error_of, node_ids, ranks_on, start_all
+from ranks import Rank, all_of, daemons, error_of, node_ids, ranks_on, start_all
 from ray.cluster_utils import Cluster
 from ray.util import collective as ray_col
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -89,14 +89,11 @@ def again(actor: Any, rank: int, size: int, name: str) -> None:
 
 
 def seed_daemon() -> psutil.Process:
-    """Of this cluster."""
-    session = ray.get_runtime_context().get_session_name()
+    """The one that others find."""
     (found,) = [
-        process
-        for process in psutil.process_iter(["name", "cmdline"])
-        if process.info["name"] == "tuttid"
-        and any(session in word for word in process.info["cmdline"])
-        and any(word.startswith("--peer_address=") for word in process.info["cmdline"])
+        daemon
+        for daemon in daemons()
+        if any(word.startswith("--peer_address=") for word in daemon.cmdline())
     ]
     return found
 

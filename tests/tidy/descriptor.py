@@ -25,8 +25,8 @@ _HEADER = """\
 # The wire, compiled from the .proto files beside it. Made by tests/update_descriptor: do not edit.
 """
 
-# Their names are a standard's, and were fixed before we had rules.
-_FOREIGN = "grpc/"
+# Other projects': their names were fixed before we had rules.
+_FOREIGN = ("grpc/", "etcd/")
 
 # Numbers of fields in descriptor.proto, of which SourceCodeInfo makes its paths.
 _FILE_MESSAGE, _FILE_ENUM, _FILE_SERVICE, _FILE_EXTENSION = 4, 5, 6, 7
@@ -111,9 +111,9 @@ def _in_file(file: _File) -> Iterator[tuple[str, _Path]]:
 
 
 def without_comment(files: _Set) -> list[str]:
-    """Names of what has no comment above or behind it. `files` compiled with source info."""
+    """Names of ours without a comment above or behind them. `files` compiled with source info."""
     found = []
-    for file in files.file:
+    for file in _ours(files).file:
         commented = {
             tuple(location.path)
             for location in file.source_code_info.location
@@ -121,6 +121,10 @@ def without_comment(files: _Set) -> list[str]:
         }
         found += [name for name, path in _in_file(file) if path not in commented]
     return found
+
+
+def _ours(files: _Set) -> _Set:
+    return _Set(file=[file for file in files.file if not file.name.startswith(_FOREIGN)])
 
 
 def _messages(files: _Set) -> Iterator[tuple[str, _Message]]:
@@ -145,10 +149,9 @@ def _enums(files: _Set) -> Iterator[tuple[str, _Enum]]:
 
 def without_unspecified(files: _Set) -> list[str]:
     """Enums of ours whose zero, which is what an older sender says, does not mean 'not said'."""
-    ours = _Set(file=[file for file in files.file if not file.name.startswith(_FOREIGN)])
     return [
         name
-        for name, enum in _enums(ours)
+        for name, enum in _enums(_ours(files))
         if enum.value[0].number != 0 or not enum.value[0].name.endswith("_UNSPECIFIED")
     ]
 

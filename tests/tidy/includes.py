@@ -60,6 +60,7 @@ _WIRE = (
 LIBRARIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"grpc/health/v1/\w+(\.grpc)?\.pb\.h$", _WIRE),
     (r"tutti/v1/\w+(\.grpc)?\.pb\.h$", _WIRE),
+    (r"etcd/v3/\w+(\.grpc)?\.pb\.h$", ("daemon/peer",)),
     (r"(grpc|grpcpp|grpc\+\+)/", _WIRE),
     (r"google/(protobuf|rpc)/", _WIRE),
     (r"gloo/", ("backends/gloo",)),

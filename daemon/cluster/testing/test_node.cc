@@ -14,7 +14,7 @@ void FillFrom(std::mt19937_64* random, void* bytes, size_t size) {
 
 }  // namespace
 
-TestNode::TestNode(TestWorld* its_world, size_t its_place, MonotonicTime opens)
+TestNode::TestNode(TestWorld* its_world, size_t its_place, absl::Duration opens_after)
     : world(its_world),
       place(its_place),
       deadlines(&world->clock, &world->loop),
@@ -23,9 +23,8 @@ TestNode::TestNode(TestWorld* its_world, size_t its_place, MonotonicTime opens)
                .random = [this](void* bytes,
                                 size_t size) { FillFrom(&world->network.random(), bytes, size); },
                .network = world->network.Start(its_place),
-               .host = this},
-              opens) {
-  world->network.Listen(place, &cluster);
+               .host = this}) {
+  world->network.Listen(place, &cluster, opens_after);
 }
 
 uint64_t TestNode::Join(const std::string& group, Rank rank, uint32_t world_size,
@@ -165,7 +164,7 @@ void TestWorld::Kill(size_t place) {
 }
 
 void TestWorld::Start(size_t place, absl::Duration opens_after) {
-  nodes[place] = std::make_unique<TestNode>(this, place, clock.Now() + opens_after);
+  nodes[place] = std::make_unique<TestNode>(this, place, opens_after);
 }
 
 }  // namespace tutti

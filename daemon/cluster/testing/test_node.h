@@ -20,7 +20,8 @@ struct TestWorld;
 // From its start to its death.
 class TestNode final : public ClusterHost {
  public:
-  TestNode(TestWorld* world, size_t place, MonotonicTime opens);
+  // `opens_after`: if it is the seed.
+  TestNode(TestWorld* world, size_t place, absl::Duration opens_after);
 
   // Joins; returns the join's number.
   uint64_t Join(const std::string& group, Rank rank, uint32_t world_size,

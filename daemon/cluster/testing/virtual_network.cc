@@ -47,8 +47,9 @@ PeerNetwork* VirtualNetwork::Start(size_t place) {
   return here.port.get();
 }
 
-void VirtualNetwork::Listen(size_t place, PeerListener* listener) {
+void VirtualNetwork::Listen(size_t place, PeerListener* listener, absl::Duration opens_after) {
   places_[place].listener = listener;
+  places_[place].opens_after = opens_after;
   LookForSeed(place);
 }
 
@@ -236,7 +237,7 @@ void VirtualNetwork::FoundSeed(size_t place) {
   Place& here = places_[place];
   if (here.has_seed || here.listener == nullptr) return;
   here.has_seed = true;
-  here.listener->SeedIs(places_[0].info);
+  here.listener->SeedIs(places_[0].info, here.opens_after);
 }
 
 }  // namespace tutti

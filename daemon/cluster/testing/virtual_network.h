@@ -40,7 +40,7 @@ class VirtualNetwork {
   // What starts there says what it sends through this, until it dies.
   PeerNetwork* Start(size_t place);
   // Everything that is said to it from now on reaches `listener`; and it looks for the seed.
-  void Listen(size_t place, PeerListener* listener);
+  void Listen(size_t place, PeerListener* listener, absl::Duration opens_after);
   // Its links break. Whoever has the listener destroys it.
   void Die(size_t place);
 
@@ -77,6 +77,7 @@ class VirtualNetwork {
     NodeInfo info;
     std::unique_ptr<Port> port;
     PeerListener* listener = nullptr;
+    absl::Duration opens_after;
     bool has_seed = false;
   };
 

@@ -52,7 +52,7 @@ TestNodeCore::TestNodeCore(TestNodes* nodes, size_t its_place, Limits limits)
                       [](const std::string& name) { return std::make_unique<WorkerPool>(name, 1); },
                   .reaper = &reaper,
                   .network = all->network.Start(place)});
-  all->network.Listen(place, core->peers());
+  all->network.Listen(place, core->peers(), absl::ZeroDuration());
 }
 
 TestNodeCore::~TestNodeCore() {

@@ -102,7 +102,8 @@ class PeerDaemon final : public PeerListener {
     return heard_;
   }
 
-  void SeedIs(const NodeInfo& seed) override { Add("seed " + seed.name); }
+  void SeedIs(const NodeInfo& seed, absl::Duration) override { Add("seed " + seed.name); }
+  void NoSeed() override {}
   void Heard(const NodeInfo& from, PeerMessage message) override {
     const auto* const withdraw = std::get_if<Withdraw>(&message);
     const uint64_t number = withdraw == nullptr ? 0 : withdraw->join;

@@ -34,7 +34,7 @@ _TURN_TIMEOUT_S = 45.0
 _LOOK_EVERY_S = 0.02
 _LOG_TAIL_BYTES = 2000
 # Who sets one of these decides how daemons find each other, and whom they trust.
-_PEER_SETTINGS = ("peer_address", "join", "peer_tls_dir", "insecure_peers")
+_PEER_SETTINGS = ("peer_address", "join", "etcd", "peer_tls_dir", "insecure_peers")
 
 
 def find_program() -> str:
